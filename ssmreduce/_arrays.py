@@ -1,0 +1,59 @@
+"""Arrays of any namespace: conversion to double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
+
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from .errors import NonFiniteError
+
+Array = Any
+"""An array of any namespace that array-api-compat knows (NumPy, CuPy, PyTorch, JAX, ...)."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """Array API namespace of the arrays; NumPy for lists and scalars."""
+    known = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
+    return array_api_compat.array_namespace(*known) if known else array_api_compat.array_namespace(np.empty(0))
+
+
+def as_double(value: Array, *, complex_: bool, name: str) -> Array:
+    """Convert to complex128 (float64) in the value's own namespace; NumPy results are private and read-only."""
+    if not array_api_compat.is_array_api_obj(value):
+        value = np.asarray(value)
+    xp = namespace(value)
+    if xp.isdtype(value.dtype, "complex floating") and not complex_:
+        raise TypeError(f"{name} must be real, got dtype {value.dtype}")
+    value = xp.astype(value, xp.complex128 if complex_ else xp.float64)
+    if isinstance(value, np.ndarray):
+        if not np.isfinite(value).all():
+            raise NonFiniteError(f"{name} holds NaN or infinite values")
+        value.flags.writeable = False
+    return value
+
+
+def to_numpy(value: Array) -> np.ndarray:
+    """Copy to the host where needed; for messages, counts and sorting, not for hot paths."""
+    return np.asarray(value.detach().cpu() if array_api_compat.is_torch_array(value) else value)
+
+
+def _square_with_error(x: Array) -> tuple[Array, Array]:
+    """Rounded square and its exact rounding error (Dekker's product)."""
+    high = 134217729.0 * x
+    high = high - (high - x)
+    low = x - high
+    square = x * x
+    return square, ((high * high - square) + 2.0 * high * low) + low * low
+
+
+def one_minus_abs2(z: Array) -> Array:
+    """1 - abs(z)**2 to full relative accuracy, also where abs(z) is close to 1."""
+    xp = namespace(z)
+    a, a_error = _square_with_error(xp.real(z))
+    b, b_error = _square_with_error(xp.imag(z))
+    return (1.0 - xp.maximum(a, b)) - xp.minimum(a, b) - (a_error + b_error)
+
+
+def one_minus_abs(z: Array) -> Array:
+    """1 - abs(z) to full relative accuracy, also where abs(z) is close to 1; negative outside the unit circle."""
+    return one_minus_abs2(z) / (1.0 + namespace(z).abs(z))

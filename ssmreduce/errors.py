@@ -1,0 +1,67 @@
+"""The errors of the library: one base class, and leaves that also inherit the builtin that a stranger would catch."""
+
+
+class SSMReduceError(Exception):
+    """Base class of every error that ssmreduce raises on purpose."""
+
+
+class ShapeError(SSMReduceError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class NonFiniteError(SSMReduceError, ValueError):
+    """NaN or infinite values where numbers are needed."""
+
+
+class UnstableSystemError(SSMReduceError, ValueError):
+    """A norm or Gramian was asked of a system with poles on or outside the unit circle."""
+
+
+class NotRepresentableError(SSMReduceError, ValueError):
+    """A system that the target form (a model family, a dense realisation, a file layout) cannot hold."""
+
+
+class SelectionError(SSMReduceError, ValueError):
+    """A selection that cannot be made: ratio outside [0, 1), more states than there are, ..."""
+
+
+class UnknownNameError(SSMReduceError, ValueError):
+    """A method, adapter, engine or option that does not exist."""
+
+
+class UnknownLayerError(SSMReduceError, KeyError):
+    """A layer name that the model does not have."""
+
+    __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+class MissingFileError(SSMReduceError, FileNotFoundError):
+    """A checkpoint path that does not exist."""
+
+
+class CheckpointFormatError(SSMReduceError, ValueError):
+    """A file that is truncated, corrupted, or in a format that is not read here."""
+
+
+class UnsafeFileError(SSMReduceError, ValueError):
+    """A file that could only be read by executing what it contains (a pickle)."""
+
+
+class WriteError(SSMReduceError, OSError):
+    """An output file that could not be written; whatever stood there before is untouched."""
+
+
+class AdapterError(SSMReduceError, LookupError):
+    """A checkpoint that no adapter, or more than one adapter, claims."""
+
+
+class IncompleteLayerError(AdapterError):
+    """A layer some of whose tensors are missing or have unexpected shapes."""
+
+
+class MissingFlagError(SSMReduceError, TypeError):
+    """A fact about the model that its checkpoint does not hold and that must be given."""
+
+
+class MissingDependencyError(SSMReduceError, ImportError):
+    """An optional package that this call needs is not installed."""

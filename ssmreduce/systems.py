@@ -1,0 +1,208 @@
+"""The two system types: shapes and invariants, no analysis."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
+from .errors import ShapeError
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalSSM:
+    r"""Discrete diagonal LTI system in the scan form of S5, LRU and LAST.
+
+    .. math::
+
+        x_k = \Lambda x_{k-1} + B u_k, \qquad y_k = \kappa\,\mathrm{Re}(C x_k) + D u_k
+
+    with :math:`\kappa = 2` where one state of each conjugate pair is stored (`conj_sym`), else 1. The input
+    :math:`u_k` acts on :math:`x_k`; the textbook form is :math:`(\Lambda, B, C\Lambda, D + \kappa\,\mathrm{Re}(CB))`.
+    With `C_reverse` the same inputs also run backwards in time,
+    :math:`x^r_k = \Lambda x^r_{k+1} + B u_k`, and :math:`\kappa\,\mathrm{Re}(C_r x^r_k)` is added to :math:`y_k`
+    (a bidirectional layer, which is not causal).
+
+    Parameters
+    ----------
+    Lambda : array, shape (..., n), complex128
+        Poles. Leading axes are independent systems of equal order (S4D: one a feature).
+    B : array, shape (..., n, m), complex128
+        Input matrix.
+    C : array, shape (..., p, n), complex128
+        Output matrix of the causal half.
+    D : array, shape (..., p, m), float64
+        Feedthrough.
+    C_reverse : array, shape (..., p, n), complex128, optional
+        Output matrix of the reverse half of a bidirectional layer.
+    conj_sym : bool, default False
+        One state of each conjugate pair is stored, and the output is doubled.
+
+    Raises
+    ------
+    ShapeError
+        Shapes that do not fit.
+    NonFiniteError
+        NaN or infinite entries (checked for NumPy arrays).
+
+    Notes
+    -----
+    Arrays of any namespace known to array-api-compat are kept in it, in double precision. NumPy inputs are copied and
+    made read-only.
+
+    Examples
+    --------
+    >>> ssm = DiagonalSSM(Lambda=[0.5, 0.9j], B=[[1.0], [2.0]], C=[[1.0, -1.0j]], D=[[0.0]])
+    >>> ssm.order, ssm.inputs, ssm.outputs, ssm.batch
+    (2, 1, 1, ())
+    """
+
+    Lambda: Array
+    B: Array
+    C: Array
+    D: Array
+    C_reverse: Array | None = None
+    conj_sym: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("Lambda", "B", "C", "D", "C_reverse"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, as_double(value, complex_=name != "D", name=name))
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        if self.Lambda.ndim < 1 or self.D.ndim < 2:
+            raise ShapeError(
+                f"Lambda needs shape (..., n) and D (..., p, m), got {tuple(self.Lambda.shape)} and "
+                f"{tuple(self.D.shape)}"
+            )
+        batch, n, (p, m) = self.batch, self.order, self.D.shape[-2:]
+        expected = {"B": (*batch, n, m), "C": (*batch, p, n), "D": (*batch, p, m)}
+        if self.C_reverse is not None:
+            expected["C_reverse"] = (*batch, p, n)
+        for name, shape in expected.items():
+            given = tuple(getattr(self, name).shape)
+            if given != shape:
+                raise ShapeError(
+                    f"{name} has shape {given}; with Lambda {tuple(self.Lambda.shape)} and D "
+                    f"{tuple(self.D.shape)} it must be {shape}"
+                )
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the leading axes: independent systems."""
+        return tuple(self.Lambda.shape[:-1])
+
+    @property
+    def order(self) -> int:
+        """Number of stored states n of each system."""
+        return int(self.Lambda.shape[-1])
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs m of each system."""
+        return int(self.D.shape[-1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs p of each system."""
+        return int(self.D.shape[-2])
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the system has a reverse half."""
+        return self.C_reverse is not None
+
+    @property
+    def kappa(self) -> float:
+        """Factor of the output: 2 for one stored state a conjugate pair, else 1."""
+        return 2.0 if self.conj_sym else 1.0
+
+    def __repr__(self) -> str:
+        batch = f"batch={self.batch}, " if self.batch else ""
+        kind = "bidirectional" if self.bidirectional else "causal"
+        return (
+            f"DiagonalSSM({batch}order={self.order}, inputs={self.inputs}, outputs={self.outputs}, "
+            f"conj_sym={self.conj_sym}, {kind})"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StateSpace:
+    r"""Dense real discrete LTI system in textbook form.
+
+    .. math:: x_{k+1} = A x_k + B u_k, \qquad y_k = C x_k + D u_k
+
+    Parameters
+    ----------
+    A : array_like, shape (n, n), float64
+    B : array_like, shape (n, m), float64
+    C : array_like, shape (p, n), float64
+    D : array_like, shape (p, m), float64
+
+    Raises
+    ------
+    ShapeError
+        Shapes that do not fit.
+    NonFiniteError
+        NaN or infinite entries.
+
+    Examples
+    --------
+    >>> StateSpace(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]]).A
+    array([[0.5]])
+    """
+
+    A: np.ndarray
+    B: np.ndarray
+    C: np.ndarray
+    D: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("A", "B", "C", "D"):
+            object.__setattr__(self, name, as_double(np.asarray(getattr(self, name)), complex_=False, name=name))
+        shapes = {name: getattr(self, name).shape for name in ("A", "B", "C", "D")}
+        n, p, m = shapes["A"][0] if shapes["A"] else 0, *(shapes["D"] if len(shapes["D"]) == 2 else (0, 0))
+        if shapes != {"A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m)}:
+            raise ShapeError(f"A (n, n), B (n, m), C (p, n) and D (p, m) are needed, got {shapes}")
+
+
+def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
+    """Keep the states at `index`, shape (r,) or, for a batch of systems, (..., r); kept entries are unchanged."""
+    xp = namespace(ssm.Lambda)
+    index = xp.broadcast_to(xp.asarray(index), (*ssm.batch, np.shape(index)[-1]))
+
+    def columns(matrix: Array) -> Array:
+        shape = (*ssm.batch, ssm.outputs, index.shape[-1])
+        return xp.take_along_axis(matrix, xp.broadcast_to(index[..., None, :], shape), axis=-1)
+
+    rows = xp.broadcast_to(index[..., :, None], (*index.shape, ssm.inputs))
+    return DiagonalSSM(
+        xp.take_along_axis(ssm.Lambda, index, axis=-1),
+        xp.take_along_axis(ssm.B, rows, axis=-2),
+        columns(ssm.C),
+        ssm.D,
+        None if ssm.C_reverse is None else columns(ssm.C_reverse),
+        ssm.conj_sym,
+    )
+
+
+def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
+    r"""Flat indices of the states with a pole on or outside the unit circle.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed.
+
+    Returns
+    -------
+    ndarray, shape (k,), int64
+        Indices into ``Lambda`` flattened in row-major order, increasing.
+
+    Examples
+    --------
+    >>> unstable_states(DiagonalSSM([0.5, 1.001j], [[1], [1]], [[1, 1]], [[0]]))
+    array([1])
+    """
+    return np.flatnonzero(to_numpy(one_minus_abs(ssm.Lambda)) <= 0)
