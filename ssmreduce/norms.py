@@ -6,7 +6,7 @@ from .gramians import one_minus_products
 from .systems import DiagonalSSM, unstable_states
 
 
-def _squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
+def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
     """Squared Euclidean norms of each state's row of B and columns of C and C_reverse (0 where there is none)."""
     xp = namespace(ssm.Lambda)
 
@@ -57,7 +57,7 @@ def modal_hinf_norms(ssm: DiagonalSSM) -> Array:
     array([12.])
     """
     xp = namespace(ssm.Lambda)
-    b, c, reverse = _squared_norms(ssm)
+    b, c, reverse = squared_norms(ssm)
     gain = xp.sqrt(b) * (xp.sqrt(c) + xp.sqrt(reverse))
     gap = one_minus_abs(ssm.Lambda)
     return _inf_where_unstable(gain / xp.where(gap > 0, gap, xp.ones_like(gap)), gap, gain > 0)
@@ -94,7 +94,7 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
     array([5.])
     """
     xp = namespace(ssm.Lambda)
-    b, c, reverse = _squared_norms(ssm)
+    b, c, reverse = squared_norms(ssm)
     gap = one_minus_abs2(ssm.Lambda)
     energy = (c + reverse) * b
     value = energy / xp.where(gap > 0, gap, xp.ones_like(gap))

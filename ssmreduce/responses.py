@@ -151,14 +151,13 @@ class _Flat:
         def flat(value: Array, dtype: object) -> Array:
             return xp.astype(xp.reshape(value, (self.count, *value.shape[len(ssm.batch) :])), dtype)
 
-        def transposed(value: Array) -> tuple[Array, Array]:
-            value = xp.matrix_transpose(flat(value, self.complex))[:, None]
-            return xp.real(value), xp.imag(value)
+        def transposed(value: Array) -> Array:
+            return xp.matrix_transpose(flat(value, self.complex))[:, None]
 
         self.Lambda = flat(ssm.Lambda, self.complex)
-        self.B = transposed(ssm.B)
-        self.C = transposed(ssm.C * ssm.kappa)
-        self.C_reverse = None if ssm.C_reverse is None else transposed(ssm.C_reverse * ssm.kappa)
+        self.B = _paired(transposed(ssm.B), axis=-1)
+        self.C = _observer(transposed(ssm.C * ssm.kappa))
+        self.C_reverse = None if ssm.C_reverse is None else _observer(transposed(ssm.C_reverse * ssm.kappa))
         self.D = xp.matrix_transpose(flat(ssm.D, self.real))[:, None]
 
     def state(self, value: Array | None, lead: tuple[int, ...], name: str) -> Array:
@@ -181,11 +180,33 @@ class _Flat:
         return y + self._observed(self.C_reverse, states), last, xp.asarray(states[:, :, 0], copy=True)
 
     def _driven(self, u: Array) -> Array:
-        return self.xp.matmul(u, self.B[0]) + 1j * self.xp.matmul(u, self.B[1])
+        """B u as complex states: one real product with the real and imaginary parts side by side."""
+        product = self.xp.matmul(u, self.B)
+        if isinstance(product, np.ndarray):
+            return product.view(self.complex)
+        pairs = self.xp.reshape(product, (*product.shape[:-1], self.order, 2))
+        return pairs[..., 0] + 1j * pairs[..., 1]
 
-    def _observed(self, C: tuple[Array, Array], states: Array) -> Array:
-        xp = self.xp
-        return xp.matmul(xp.real(states), C[0]) - xp.matmul(xp.imag(states), C[1])
+    def _observed(self, C: Array, states: Array) -> Array:
+        """Re(C x), likewise."""
+        if isinstance(states, np.ndarray):
+            return np.matmul(states.view(self.real), C)
+        pairs = self.xp.stack([self.xp.real(states), self.xp.imag(states)], axis=-1)
+        return self.xp.matmul(self.xp.reshape(pairs, (*states.shape[:-1], 2 * self.order)), C)
+
+
+def _paired(matrix: Array, axis: int) -> Array:
+    """Real matrix with the real and imaginary part of each entry side by side along the axis."""
+    xp = namespace(matrix)
+    shape = list(matrix.shape)
+    shape[axis] *= 2
+    pairs = xp.stack([xp.real(matrix), xp.imag(matrix)], axis=axis)
+    return xp.reshape(pairs, tuple(shape))
+
+
+def _observer(C: Array) -> Array:
+    """Transposed C (..., n, p) such that the interleaved states times it are Re(C x)."""
+    return _paired(namespace(C).conj(C), axis=-2)
 
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
