@@ -1,9 +1,9 @@
 """Norms of whole systems and of single states."""
 
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2
-from .errors import UnstableSystemError
-from .gramians import one_minus_products
-from .systems import DiagonalSSM, unstable_states
+from .dense import dense_h2_norm
+from .gramians import one_minus_products, require_stable
+from .systems import DiagonalSSM, StateSpace
 
 
 def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
@@ -70,8 +70,8 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
 
         \|G_i\|_2^2 = \sum_{k \ge 0} \|c_i \lambda_i^k b_i\|^2 = \frac{\|c_i\|^2 \|b_i\|^2}{1 - |\lambda_i|^2}
 
-    (AIRE-Prune [1]_). For a bidirectional system the energy of both halves, which overlap at lag 0:
-    :math:`(\|c_i\|^2 + \|c^r_i\|^2)\|b_i\|^2 / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle \|b_i\|^2`.
+    (AIRE-Prune [1]_). For a bidirectional system the energy of both halves, which overlap at lag 0,
+    :math:`[(\|c_i\|^2 + \|c^r_i\|^2) / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle] \|b_i\|^2`.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
     return xp.sqrt(_inf_where_unstable(value, gap, energy > 0))
 
 
-def h2_norm(ssm: DiagonalSSM) -> Array:
+def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     r"""H2 norm: the root of the energy of the impulse response, summed over all inputs and outputs.
 
     .. math::
@@ -117,7 +117,7 @@ def h2_norm(ssm: DiagonalSSM) -> Array:
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM or StateSpace
         Batch axes allowed.
 
     Returns
@@ -135,6 +135,8 @@ def h2_norm(ssm: DiagonalSSM) -> Array:
     >>> float(h2_norm(DiagonalSSM(Lambda=[0.6], B=[[1.0]], C=[[1.0]], D=[[0.0]])))
     1.25
     """
+    if isinstance(ssm, StateSpace):
+        return dense_h2_norm(ssm)
     require_stable(ssm, "the H2 norm")
     xp = namespace(ssm.Lambda)
     lag0 = xp.matmul(ssm.C, ssm.B)
@@ -159,14 +161,3 @@ def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
 
     total = energy(ssm.Lambda, ssm.B, C) + energy(xp.conj(ssm.Lambda), xp.conj(ssm.B), xp.conj(C))
     return ssm.kappa**2 / 2.0 * total
-
-
-def require_stable(ssm: DiagonalSSM, what: str) -> None:
-    """Raise `UnstableSystemError`, naming the states, unless every pole lies inside the unit circle."""
-    bad = unstable_states(ssm)
-    if bad.size:
-        named = ", ".join(str(i) for i in bad[:8]) + (", ..." if bad.size > 8 else "")
-        raise UnstableSystemError(
-            f"{what} does not exist: state{'s' if bad.size > 1 else ''} {named} of {ssm!r} "
-            f"{'have' if bad.size > 1 else 'has'} |lambda| >= 1; prune or replace them, or use a finite-horizon measure"
-        )

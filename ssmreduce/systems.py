@@ -187,6 +187,40 @@ def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
     )
 
 
+def conjugate_closed(ssm: DiagonalSSM) -> DiagonalSSM:
+    r"""The same real system with every state and its conjugate stored.
+
+    .. math:: \kappa\,\mathrm{Re}(C x) = \tfrac{\kappa}{2}\,[C, \bar C] \begin{bmatrix} x \\ \bar x \end{bmatrix}
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed.
+
+    Returns
+    -------
+    DiagonalSSM
+        Order 2 n, ``conj_sym=False``, outputs real without taking a real part.
+
+    Examples
+    --------
+    >>> conjugate_closed(DiagonalSSM([0.5j], [[1.0]], [[2j]], [[0.0]], conj_sym=True)).Lambda
+    array([0.+0.5j, 0.-0.5j])
+    """
+    xp = namespace(ssm.Lambda)
+
+    def columns(C: Array) -> Array:
+        return ssm.kappa / 2.0 * xp.concat([C, xp.conj(C)], axis=-1)
+
+    return DiagonalSSM(
+        xp.concat([ssm.Lambda, xp.conj(ssm.Lambda)], axis=-1),
+        xp.concat([ssm.B, xp.conj(ssm.B)], axis=-2),
+        columns(ssm.C),
+        ssm.D,
+        None if ssm.C_reverse is None else columns(ssm.C_reverse),
+    )
+
+
 def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
     r"""Flat indices of the states with a pole on or outside the unit circle.
 
