@@ -115,11 +115,14 @@ def _choose(
     if high > low and width > _CROWDED:
         middle = (low + high) >> 1
         return direction(anchors[middle]), middle, middle + 1
-    start = _point(points, a)
-    angle = angle_between(start, _point(points, b))
+    first, last = _point(points, a), _point(points, b)
+    angle = angle_between(first, last)
     share = _target(values[a, 2], values[b, 2], width, key)
-    point = turn(start, _place(share, angle, width / halves, values[a, 1], values[b, 1]))
-    return point, -1, -1
+    width /= halves
+    onward = _place(share, angle, width, values[a, 1], values[b, 1])
+    back = _place(1.0 - share, angle, width, values[b, 1], values[a, 1])
+    # from the nearer end, whose distance to a narrow resonance keeps its digits
+    return (turn(first, onward) if onward < back else turn(last, -back)), -1, -1
 
 
 @numba.njit(cache=True, nogil=True)
