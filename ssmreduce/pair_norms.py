@@ -43,7 +43,7 @@ def pair_hinf_norms(ssm: DiagonalSSM, *, threads: int | None = None) -> Array:
 
     Notes
     -----
-    O(n (m + p)): each state is first reduced to a 2 x 2 system. Unlike `modal_hinf_norms`, which measures the complex
+    O(n (m + p)): each state is first reduced to a 2 x 2 system. Not for gradients: use `modal_hinf_norms`. Unlike `modal_hinf_norms`, which measures the complex
     state alone and without :math:`\kappa`, this is what dropping the state costs by itself.
 
     Examples
@@ -118,7 +118,7 @@ def _gain(pair: _Pair, omega: Array) -> Array:
     c = sg * cd * (-sp * z - cp * y)
     d = sg * sd * (-cp * z + sp * y)
     # the determinant is -sin(2 gamma) sin(2 delta) (z - lambda)(z - conj(lambda)) / 4: its phase pairs the entries
-    turned = -xp.sign(sg * sd) * product / modulus
+    turned = xp.where(sg * sd < 0, product, -product) / modulus
     total = sum(xp.real(e) ** 2 + xp.imag(e) ** 2 for e in (a, b, c, d))
     half = 2.0 * xp.abs(cg * sg * cd * sd) * modulus
     inner = xp.abs(a - turned * xp.conj(d)) ** 2 + xp.abs(b + turned * xp.conj(c)) ** 2

@@ -87,8 +87,8 @@ class DiagonalSSM:
         close = np.flatnonzero(np.abs(gap) < _SINGLE_GAP)
         if close.size:
             warnings.warn(
-                f"Lambda came in single precision, in which 1 - |lambda| of {close.size} state(s), the first being state "
-                f"{close[0]} with {gap.ravel()[close[0]]:.3g}, is off by more than 1 %; compute Lambda in double "
+                f"Lambda came in single precision, in which 1 - |lambda| of {close.size} state(s), the first being "
+                f"state {close[0]} with {gap.ravel()[close[0]]:.3g}, is off by more than 1 %; compute Lambda in double "
                 "precision from the model's own parameters",
                 PrecisionWarning,
                 stacklevel=4,

@@ -9,7 +9,17 @@ from ssmreduce.pair_norms import pair_hinf_norms
 from ssmreduce.peak_gain import hinf_norm, peak_gain
 from ssmreduce.systems import DiagonalSSM, take_states
 
-KINDS = ("plain", "near 1", "near -1", "real", "imaginary residue", "equal singular values", "opposite", "zero pole")
+KINDS = (
+    "plain",
+    "near 1",
+    "near -1",
+    "real",
+    "real input",
+    "imaginary residue",
+    "equal singular values",
+    "opposite",
+    "zero pole",
+)
 
 
 def states(rng, kind, n, p, m):
@@ -25,6 +35,8 @@ def states(rng, kind, n, p, m):
         Lambda = 0.0 * Lambda
     B = rng.standard_normal((n, m)) + 1j * rng.standard_normal((n, m))
     C = rng.standard_normal((p, n)) + 1j * rng.standard_normal((p, n))
+    if kind == "real input":
+        B = B.real + 0j
     if kind == "imaginary residue":
         B, C = 1j * B.real, C.real + 0j
     if kind in ("equal singular values", "opposite") and min(p, m) > 1:

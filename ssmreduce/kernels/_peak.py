@@ -7,7 +7,6 @@ import numpy as np
 
 from ._circle import Point, angle_between, direction, proven_gain, turn
 from ._exclusion import (
-    _EASY,
     _UNBOUNDED,
     _UNIT,
     _largest_singular_value,
@@ -24,12 +23,12 @@ _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a
 
 
 @numba.njit(cache=True, nogil=True)
-def _sample(point: Point, system: tuple, work: tuple, enough: float) -> tuple[float, float, float, float]:
+def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[float, float, float, float]:
     """Phase, slope, gain (-1 where only bounded) and an upper bound of the gain that includes rounding."""
     poles, gaps, counts, weights, B, E, F, D, scale = system
     phase, slope, total = _respond(point, poles, gaps, counts, weights, B, work[0], work[1])
     _transfer(E, F, D, work)
-    gain, exact = _largest_singular_value(work[4], work[5], work[6], enough)
+    gain, exact = _largest_singular_value(work[4], work[5], work[6], work[7], best)
     p, m = D.shape
     relative = 8.0 if p == 1 and m == 1 else 8.0 * (p + m) + p * m
     error = ((4.0 * poles.shape[0] + 40.0) * total + 4.0 * scale) * _UNIT
@@ -183,6 +182,7 @@ def peak_gain(
         np.empty((p, m), dtype=np.complex128),
         np.empty((m, p), dtype=np.complex128),
         np.empty((small, small), dtype=np.complex128),
+        np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
     )
     distinct = np.sum(system[2])
     slack = halves * 2.0 * 48.0 * (distinct + 1) * _UNIT
@@ -224,7 +224,7 @@ def peak_gain(
             break
         a, b, low, high = intervals[top]
         point, middle, after = _choose(intervals[top], keys[top], points, values, anchors, halves)
-        found = _sample(point, system, work, _EASY * gain)
+        found = _sample(point, system, work, gain)
         used += 1
         if middle < 0:
             middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
