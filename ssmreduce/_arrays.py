@@ -1,4 +1,4 @@
-"""Arrays of any namespace: conversion to double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
+"""Arrays of any namespace: conversion to double precision, read-only NumPy arrays, accurate 1 - abs(z)."""
 
 import sys
 from typing import Any

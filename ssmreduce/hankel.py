@@ -30,8 +30,8 @@ def hankel_singular_values(
     ssm : DiagonalSSM or StateSpace
         Causal and stable. Batch axes allowed.
     accuracy : {"absolute", "relative"}, default "absolute"
-        ``"absolute"``: errors of the size of the rounding of the largest value. ``"relative"``: every value to nearly
-        full relative accuracy, however small, for one input and one output (and in practice for several inputs that are
+        ``"absolute"``: errors of about 1e-11 of the largest value or less. ``"relative"``: every value to nearly full
+        relative accuracy, however small, for one input and one output (and in practice for several inputs that are
         not nearly parallel), by one-sided Jacobi [2]_; NumPy arrays and diagonal systems only.
     form : {"scan", "textbook"}, default "scan"
         ``"scan"``: the Hankel matrix of the lags 0, 1, ... (the matrices as they are stored, D kept); ``"textbook"``:
@@ -78,14 +78,12 @@ def hankel_singular_values(
     require_causal(ssm, "the Hankel operator")
     require_stable(ssm, "the Hankel operator")
     C = output_matrix(ssm, form)
-    host = isinstance(ssm.Lambda, np.ndarray)
-    if host and accuracy == "absolute":
-        values = _fast(ssm, C)
-        if values is not None:
-            return values
-        if ssm.batch:
-            return _one_by_one(ssm, C, threads)
-    return _factored(ssm, C, relative=host and accuracy == "relative", threads=threads)
+    relative = accuracy == "relative"
+    if not isinstance(ssm.Lambda, np.ndarray):
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
+    if relative or ssm.order == 0:
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=relative, threads=threads)
+    return _fast_where_safe(ssm, C, threads)
 
 
 def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
@@ -142,58 +140,56 @@ def _real_gramian(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return gramian
 
 
-def _safe_cholesky(gramian: np.ndarray) -> np.ndarray | None:
-    """Cholesky factor with the diagonal scaled to 1 first; None where it fails or a pivot is too small to trust."""
-    diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
-    if not np.all(diagonal > 0):
-        return None
-    scale = np.sqrt(diagonal)[..., :, None]
+def _safe_cholesky(gramians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cholesky factors, diagonals scaled to 1 first, and which of them have no failed or small pivot."""
+    diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
+    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
+    scaled = gramians / scale / np.swapaxes(scale, -1, -2)
     try:
-        factor = np.linalg.cholesky(gramian / scale / np.swapaxes(scale, -1, -2))
+        factors = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:
-        return None
-    pivots = np.diagonal(factor, axis1=-2, axis2=-1)
-    return scale * factor if pivots.size and pivots.min() > _SAFE_PIVOT else None
+        factors = np.stack([_cholesky_or_zero(matrix) for matrix in scaled])
+    pivots = np.diagonal(factors, axis1=-2, axis2=-1)
+    safe = np.all(diagonal > 0.0, axis=-1) & np.all(pivots > _SAFE_PIVOT, axis=-1)
+    return scale * factors, safe
 
 
-def _fast(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray | None:
-    L = _safe_cholesky(_real_gramian(ssm.Lambda, ssm.B))
-    K = None if L is None else _safe_cholesky(_real_gramian(np.conj(ssm.Lambda), _adjoint(C)))
-    if L is None or K is None:
-        return None
-    return ssm.kappa / 2.0 * np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+def _cholesky_or_zero(matrix: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return np.zeros_like(matrix)
 
 
-def _one_by_one(ssm: DiagonalSSM, C: np.ndarray, threads: int | None) -> np.ndarray:
-    """A batch of which some systems are safe: each takes its own path."""
+def _fast_where_safe(ssm: DiagonalSSM, C: np.ndarray, threads: int | None) -> np.ndarray:
+    """Each system of a batch by real Cholesky factors where they can be trusted, else by Cauchy factors."""
     n = ssm.order
-    parts = zip(
-        ssm.Lambda.reshape(-1, n),
-        ssm.B.reshape(-1, n, ssm.inputs),
-        C.reshape(-1, ssm.outputs, n),
-        strict=True,
-    )
-    zero = np.zeros((ssm.outputs, ssm.inputs))
-    singles = [DiagonalSSM(a, b, c, zero, conj_sym=ssm.conj_sym) for a, b, c in parts]
-    fast = [_fast(one, one.C) for one in singles]
-    left = [i for i, values in enumerate(fast) if values is None]
-    if left:
-        Lambda, B, C, D = (np.stack([getattr(singles[i], name) for i in left]) for name in ("Lambda", "B", "C", "D"))
-        hard = DiagonalSSM(Lambda, B, C, D, conj_sym=ssm.conj_sym)
-        for i, values in zip(left, _factored(hard, hard.C, relative=False, threads=threads), strict=True):
-            fast[i] = values
-    return np.array(fast).reshape(*ssm.batch, 2 * n)
+    Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
+    values = np.empty((len(Lambda), 2 * n))
+    L, safe = _safe_cholesky(_real_gramian(Lambda, B))
+    K = np.zeros_like(L)
+    if safe.any():
+        K[safe], good = _safe_cholesky(_real_gramian(np.conj(Lambda[safe]), _adjoint(C[safe])))
+        safe[safe] = good
+        products = np.swapaxes(K[safe], -1, -2) @ L[safe]
+        values[safe] = ssm.kappa / 2.0 * np.linalg.svd(products, compute_uv=False)
+    if not safe.all():
+        hard = ~safe
+        values[hard] = _factored(Lambda[hard], B[hard], C[hard], ssm.kappa, threads=threads)
+    return values.reshape(*ssm.batch, 2 * n)
 
 
-def _factored(ssm: DiagonalSSM, C: Array, *, relative: bool, threads: int | None) -> Array:
-    xp = namespace(ssm.Lambda)
-    Lambda = xp.concat([ssm.Lambda, xp.conj(ssm.Lambda)], axis=-1)
-    L = cauchy_factor(Lambda, xp.concat([ssm.B, xp.conj(ssm.B)], axis=-2), threads=threads)
+def _factored(
+    Lambda: Array, B: Array, C: Array, kappa: float, *, relative: bool = False, threads: int | None = None
+) -> Array:
+    xp = namespace(Lambda)
+    poles = xp.concat([Lambda, xp.conj(Lambda)], axis=-1)
+    L = cauchy_factor(poles, xp.concat([B, xp.conj(B)], axis=-2), threads=threads)
     rows = xp.concat([_adjoint(C), xp.matrix_transpose(C)], axis=-2)
-    K = cauchy_factor(xp.conj(Lambda), rows, threads=threads)
+    K = cauchy_factor(xp.conj(poles), rows, threads=threads)
     product = xp.matmul(_adjoint(K), L)
     values = _relative_singular_values(product, threads) if relative else xp.linalg.svdvals(product)
-    return ssm.kappa / 2.0 * values
+    return kappa / 2.0 * values
 
 
 def _relative_singular_values(product: np.ndarray, threads: int | None) -> np.ndarray:

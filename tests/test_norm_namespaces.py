@@ -1,4 +1,4 @@
-"""Closed-form norms on arrays of other namespaces: the same numbers, in the namespace, and gradients where it has them."""
+"""Closed-form norms on arrays of other namespaces: the same numbers, and gradients where the namespace has them."""
 
 import array_api_strict
 import numpy as np
@@ -42,8 +42,6 @@ def converted(ssm, convert):
 @pytest.mark.parametrize("function", CLOSED_FORM, ids=lambda f: f.__name__)
 @pytest.mark.parametrize(("batch", "m"), [((), 1), ((2, 3), 2)])
 def test_same_numbers_in_the_namespace_of_the_input(name, function, batch, m):
-    if name == "strict" and batch and function in (hankel_singular_values, hankel_norm):
-        pytest.skip("array-api-strict takes along one axis of broadcast indices only")
     ssm = random_ssm(np.random.default_rng(m), 3, m, 2, batch=batch)
     expected = function(ssm)
     found = function(converted(ssm, CONVERT[name]))
