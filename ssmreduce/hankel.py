@@ -9,7 +9,7 @@ from .gramians import cauchy_factor, one_minus_products, output_matrix, require_
 from .systems import DiagonalSSM, StateSpace
 
 ACCURACIES = ("absolute", "relative")
-_SAFE_PIVOT = 1e-5  # of a Cholesky factor with unit diagonal: below it, a formed Gramian has lost half its digits
+_SAFE_PIVOT = 1e-7  # of a Cholesky factor with unit diagonal: smaller ones are rounding noise of the Gramian
 _SWEEPS = 60
 
 
@@ -30,8 +30,8 @@ def hankel_singular_values(
     ssm : DiagonalSSM or StateSpace
         Causal and stable. Batch axes allowed.
     accuracy : {"absolute", "relative"}, default "absolute"
-        ``"absolute"``: errors of about 1e-11 of the largest value or less. ``"relative"``: every value to nearly full
-        relative accuracy, however small, for one input and one output (and in practice for several inputs that are
+        ``"absolute"``: errors of the order of the rounding of the largest value. ``"relative"``: every value to nearly
+        full relative accuracy, however small, for one input and one output (and in practice for several inputs that are
         not nearly parallel), by one-sided Jacobi [2]_; NumPy arrays and diagonal systems only.
     form : {"scan", "textbook"}, default "scan"
         ``"scan"``: the Hankel matrix of the lags 0, 1, ... (the matrices as they are stored, D kept); ``"textbook"``:
@@ -55,10 +55,11 @@ def hankel_singular_values(
 
     Notes
     -----
-    NumPy arrays take a fast path first: the Gramian in real coordinates, its Cholesky factor and a real singular value
-    decomposition; where a pivot of that factor is small, the factors come from `cauchy_factor`, which forms no Gramian
-    and cannot fail. Other namespaces always take `cauchy_factor`; gradients are exact where the singular values are
-    distinct, and those of their sum everywhere. O(n^3).
+    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (with
+    complete pivoting where they are nearly singular) and a real singular value decomposition; for one input and one
+    output, the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the factors come from
+    `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Gradients are exact where
+    the singular values are distinct, and those of their sum everywhere. O(n^3).
 
     References
     ----------
@@ -83,7 +84,7 @@ def hankel_singular_values(
         return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
     if relative or ssm.order == 0:
         return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=relative, threads=threads)
-    return _fast_where_safe(ssm, C, threads)
+    return _in_real_coordinates(ssm, C)
 
 
 def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
@@ -140,43 +141,60 @@ def _real_gramian(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return gramian
 
 
-def _safe_cholesky(gramians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cholesky factors, diagonals scaled to 1 first, and which of them have no failed or small pivot."""
+def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
+    """Square factors L L^T of positive semidefinite matrices, their diagonals scaled to 1 first.
+
+    If asked for, or where a pivot of the plain Cholesky factor fails or is small, by Cholesky with complete pivoting, which stops at the
+    numerical rank instead of failing; the error of a Hankel singular value stays of the order of the rounding of the
+    largest one.
+    """
     diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
     scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
     scaled = gramians / scale / np.swapaxes(scale, -1, -2)
-    try:
-        factors = np.linalg.cholesky(scaled)
-    except np.linalg.LinAlgError:
-        factors = np.stack([_cholesky_or_zero(matrix) for matrix in scaled])
-    pivots = np.diagonal(factors, axis1=-2, axis2=-1)
-    safe = np.all(diagonal > 0.0, axis=-1) & np.all(pivots > _SAFE_PIVOT, axis=-1)
-    return scale * factors, safe
+    factors = np.empty_like(scaled)
+    for factor, matrix in zip(factors, scaled, strict=True):
+        factor[:] = _real_factor(matrix, pivoted)
+    return np.multiply(factors, scale, out=factors)
 
 
-def _cholesky_or_zero(matrix: np.ndarray) -> np.ndarray:
-    try:
-        return np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        return np.zeros_like(matrix)
+def _real_factor(matrix: np.ndarray, pivoted: bool) -> np.ndarray:
+    from scipy.linalg.lapack import dpotrf, dpstrf
+
+    if not pivoted:
+        factor, failed = dpotrf(matrix, lower=True, clean=True)
+        if not failed and np.min(np.diagonal(factor)) > _SAFE_PIVOT:
+            return factor
+    columns, order, rank, _ = dpstrf(matrix, lower=True, tol=-1.0)
+    columns = np.tril(columns)
+    columns[:, rank:] = 0.0
+    factor = np.empty_like(columns)
+    factor[order - 1] = columns
+    return factor
 
 
-def _fast_where_safe(ssm: DiagonalSSM, C: np.ndarray, threads: int | None) -> np.ndarray:
-    """Each system of a batch by real Cholesky factors where they can be trusted, else by Cauchy factors."""
+def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
+    """Hankel singular values from real factors of the Gramians of each system of a batch."""
     n = ssm.order
     Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
-    values = np.empty((len(Lambda), 2 * n))
-    L, safe = _safe_cholesky(_real_gramian(Lambda, B))
-    K = np.zeros_like(L)
-    if safe.any():
-        K[safe], good = _safe_cholesky(_real_gramian(np.conj(Lambda[safe]), _adjoint(C[safe])))
-        safe[safe] = good
-        products = np.swapaxes(K[safe], -1, -2) @ L[safe]
-        values[safe] = ssm.kappa / 2.0 * np.linalg.svd(products, compute_uv=False)
-    if not safe.all():
-        hard = ~safe
-        values[hard] = _factored(Lambda[hard], B[hard], C[hard], ssm.kappa, threads=threads)
-    return values.reshape(*ssm.batch, 2 * n)
+    if ssm.inputs == ssm.outputs == 1:
+        gramians = _real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
+        values = _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
+    else:
+        L = _real_factors(_real_gramian(Lambda, B))
+        K = _real_factors(_real_gramian(np.conj(Lambda), _adjoint(C)))
+        values = np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+    return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
+
+
+def _signed_values(L: np.ndarray) -> np.ndarray:
+    """Hankel singular values of one input and output, whose C was made B^T: Q is the conjugate of P.
+
+    In the coordinates sqrt(2) (Re x, Im x) conjugation is S = diag(I, -I), and K^* L = L^T S L is real and symmetric.
+    """
+    n = L.shape[-1] // 2
+    signed = L.copy()
+    signed[..., n:, :] *= -1.0
+    return np.sort(np.abs(np.linalg.eigvalsh(np.swapaxes(L, -1, -2) @ signed)), axis=-1)[..., ::-1]
 
 
 def _factored(
