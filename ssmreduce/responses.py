@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs
-from .errors import NonFiniteError, ShapeError
+from .errors import ArrayKindError, NonFiniteError, ShapeError
 from .kernels import engine_for
 from .systems import DiagonalSSM
 
@@ -60,6 +60,8 @@ def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, 
         A sequence of length 0, or a width that does not fit.
     NonFiniteError
         NaN or infinite input (NumPy arrays).
+    ArrayKindError
+        Complex input, or an array of another library than the system's.
 
     Examples
     --------
@@ -102,6 +104,8 @@ def simulate_chunk(
         A chunk of length 0, a width or state that does not fit, or `state_reverse` for a causal system.
     NonFiniteError
         NaN or infinite input (NumPy arrays).
+    ArrayKindError
+        Complex input, or an array of another library than the system's.
 
     Examples
     --------
@@ -126,7 +130,7 @@ def simulate_chunk(
     block = max(1, _BLOCK_BYTES // max(1, systems.count * length * ssm.order * itemsize))
     parts = [
         systems.run(scan, u[:, i : i + block], first[:, i : i + block], _slice(first_reverse, i, block))
-        for i in range(0, rows, block)
+        for i in range(0, max(1, rows), block)
     ]
     y, last, last_reverse = (None if p[0] is None else xp.concat(list(p), axis=1) for p in zip(*parts, strict=True))
     output = xp.reshape(xp.permute_dims(y, (1, 2, 0, 3)), (*lead, length, systems.count * ssm.outputs))
@@ -165,6 +169,9 @@ class _Flat:
         shape = (_product(lead), self.count, self.order)
         if value is None:
             return xp.zeros((self.count, shape[0], self.order), dtype=self.complex)
+        value = xp.asarray(value)
+        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+            raise NonFiniteError(f"{name} holds NaN or infinite values")
         if tuple(value.shape) != (*lead, *self.batch, self.order):
             raise ShapeError(f"{name} has shape {tuple(value.shape)}, expected {(*lead, *self.batch, self.order)}")
         return xp.permute_dims(xp.reshape(xp.astype(value, self.complex), shape), (1, 0, 2))
@@ -210,7 +217,7 @@ def _observer(C: Array) -> Array:
 
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
-    xp = namespace(u)
+    xp = namespace(u, ssm.Lambda)
     if xp is namespace(np.empty(0)):
         u = np.asarray(u)
         u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
@@ -220,7 +227,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
     if u.dtype not in (xp.float32, xp.float64):
-        raise ShapeError(f"u has dtype {u.dtype}; expected float32 or float64")
+        raise ArrayKindError(f"u has dtype {u.dtype}; expected float32 or float64")
     return u
 
 

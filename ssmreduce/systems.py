@@ -43,6 +43,8 @@ class DiagonalSSM:
         Shapes that do not fit.
     NonFiniteError
         NaN or infinite entries (checked for NumPy arrays).
+    ArrayKindError
+        A complex D, or arrays of two libraries.
 
     Notes
     -----
@@ -71,6 +73,7 @@ class DiagonalSSM:
         self._check_shapes()
 
     def _check_shapes(self) -> None:
+        namespace(*(a for a in (self.Lambda, self.B, self.C, self.D, self.C_reverse) if a is not None))
         if self.Lambda.ndim < 1 or self.D.ndim < 2:
             raise ShapeError(
                 f"Lambda needs shape (..., n) and D (..., p, m), got {tuple(self.Lambda.shape)} and "

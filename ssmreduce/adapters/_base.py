@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arrays import one_minus_abs
-from ..errors import IncompleteLayerError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
+from ..errors import MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
 from ..trees import Params
 
@@ -97,7 +97,8 @@ class Adapter(ABC):
         known = {f.name for f in fields(cls)}
         if unknown := set(flags) - known:
             raise MissingFlagError(
-                f"adapter {cls.name} has no flag {', '.join(sorted(unknown))}; it has {', '.join(sorted(known)) or 'none'}"
+                f"the adapter {cls.name} has no flag {', '.join(sorted(unknown))}; "
+                f"its flags: {', '.join(sorted(known)) or 'none'}"
             )
         missing = [f for f in cls.flag_help if f in known and f not in flags]
         if missing:
@@ -105,7 +106,8 @@ class Adapter(ABC):
             call = ", ".join(f"{f}=..." for f in missing)
             raise MissingFlagError(
                 f"this is a checkpoint of the family {cls.name}, and it does not hold {', '.join(missing)}: give "
-                f"adapter=adapters.{cls.__name__}({call}). {reasons}"
+                f"adapter=adapters.{cls.__name__}({call}), or on the command line --adapter {cls.name} "
+                f"--set {missing[0]}=... . {reasons}"
             )
         return cls(**flags)
 
