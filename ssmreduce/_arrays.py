@@ -30,7 +30,9 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
     xp = namespace(value)
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
         raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
-    value = xp.astype(value, xp.complex128 if complex_ else xp.float64)
+    dtype = xp.complex128 if complex_ else xp.float64
+    if not (isinstance(value, np.ndarray) and value.dtype == dtype and not value.flags.writeable):
+        value = xp.astype(value, dtype)
     if isinstance(value, np.ndarray):
         if not np.isfinite(value).all():
             raise NonFiniteError(f"{name} holds NaN or infinite values")
@@ -58,7 +60,10 @@ def one_minus_abs2(z: Array) -> Array:
     z = xp.where(xp.abs(z) > 1e100, xp.full_like(z, 1e100), z)  # squares must not overflow; far out the sign matters
     a, a_error = _square_with_error(xp.real(z))
     b, b_error = _square_with_error(xp.imag(z))
-    return (1.0 - xp.maximum(a, b)) - xp.minimum(a, b) - (a_error + b_error)
+    larger, smaller = xp.maximum(a, b), xp.minimum(a, b)
+    rest = 1.0 - larger
+    rest_error = (1.0 - rest) - larger  # not 0 where both squares are below 1/2, at odd multiples of pi/4
+    return (rest - smaller) + (rest_error - (a_error + b_error))
 
 
 def one_minus_abs(z: Array) -> Array:

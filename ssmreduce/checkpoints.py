@@ -116,19 +116,24 @@ def _read_npz(path: Path) -> tuple[Params, dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[Params, dict[str, str]]:
     import safetensors
 
+    params: Params = {}
+    foreign = []
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
-    params: Params = {}
-    for name, entry in safetensors.deserialize(path.read_bytes()):
-        kind = entry["dtype"]
-        if kind in _SAFETENSORS_FOREIGN:
-            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[kind])
-        elif kind in _SAFETENSORS_TYPES:
-            dtype = np.dtype(_SAFETENSORS_TYPES[kind])
-        else:
-            raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
-        params[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
-    return dict(sorted(params.items(), key=lambda item: item[0])), metadata
+        for name in sorted(file.keys()):
+            kind = file.get_slice(name).get_dtype()
+            if kind in _SAFETENSORS_TYPES:
+                params[name] = file.get_tensor(name)
+            elif kind in _SAFETENSORS_FOREIGN:
+                foreign.append(name)
+            else:
+                raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
+    if foreign:
+        raw = dict(safetensors.deserialize(path.read_bytes()))
+        for name in foreign:
+            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[raw[name]["dtype"]])
+            params[name] = np.frombuffer(raw[name]["data"], dtype=dtype).reshape(raw[name]["shape"])
+    return params, metadata
 
 
 def _read_msgpack(path: Path) -> tuple[Params, dict[str, str]]:

@@ -118,8 +118,8 @@ def to_dlti(ssm: DiagonalSSM, *, dt: float = 1.0) -> Any:
 
     Examples
     --------
-    >>> to_dlti(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])).poles
-    array([0.5+0.j])
+    >>> to_dlti(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])).A
+    array([[0.5]])
     """
     from scipy.signal import dlti
 
@@ -180,8 +180,8 @@ def to_control(ssm: DiagonalSSM, *, dt: float | bool = True) -> Any:
 
     Examples
     --------
-    >>> to_control(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])).poles()
-    array([0.5+0.j])
+    >>> to_control(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])).A
+    array([[0.5]])
     """
     dense = to_state_space(ssm)
     return optional_import("control", "control").ss(dense.A, dense.B, dense.C, dense.D, dt)
