@@ -1,4 +1,3 @@
-# ruff: noqa: E402 (thread counts are set before NumPy is imported)
 """Norms against slycot and pyMOR, single thread: ``python benchmarks/bench_norms.py [--quick] [--plot growth.png]``.
 
 Every comparison runs in this process, one side after the other, thread counts set to 1 for both. A row shows the median
@@ -21,7 +20,6 @@ import warnings
 import numpy as np
 
 from ssmreduce.hankel import hankel_singular_values
-from ssmreduce.level_set import dense_form
 from ssmreduce.peak_gain import peak_gain
 from ssmreduce.systems import DiagonalSSM
 
@@ -71,16 +69,17 @@ def seconds(value):
     return f"{value:9.3g} s " if value >= 0.1 else f"{1e3 * value:9.3g} ms"
 
 
-def ab13dd(ssm, tol=1e-6):
-    s = dense_form(ssm)
-    n, (p, m) = len(s.A), s.D.shape
-    return lambda: slycot.ab13dd("D", "I", "N", "D", n, m, p, s.A, np.eye(n), s.B, s.C, s.D, tol)[0]
-
-
 def scan_form(ssm):
-    """Real A, B and the C of the scan form, whose Hankel singular values are compared."""
-    s = dense_form(ssm)
-    return s.A, s.B, ssm.kappa * np.hstack([ssm.C.real, -ssm.C.imag])
+    """Real A, B and C in the coordinates Re x, Im x; C of the scan form, whose Hankel singular values are compared."""
+    real, imag = np.diag(ssm.Lambda.real), np.diag(ssm.Lambda.imag)
+    A, B = np.block([[real, -imag], [imag, real]]), np.vstack([ssm.B.real, ssm.B.imag])
+    return A, B, ssm.kappa * np.hstack([ssm.C.real, -ssm.C.imag])
+
+
+def ab13dd(ssm, tol=1e-6):
+    A, B, C = scan_form(ssm)
+    n, (p, m) = len(A), ssm.D.shape
+    return lambda: slycot.ab13dd("D", "I", "N", "D", n, m, p, A, np.eye(n), B, C @ A, ssm.D + C @ B, tol)[0]
 
 
 def ab09ad(ssm):

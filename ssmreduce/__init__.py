@@ -1,15 +1,88 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
-from . import adapters, errors
+from . import adapters, errors, plot
+from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
+from .finite_horizon import GainBounds, finite_horizon_gain, peak_to_peak_bounds
+from .gramians import cauchy_factor, controllability_gramian, observability_gramian
+from .hankel import hankel_norm, hankel_singular_values
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
+from .pair_norms import pair_hinf_norms
+from .peak_gain import PeakGain, hinf_norm, peak_gain
 from .reduction import prune, prune_unstructured
+from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
-from .scores import Scores, score
+from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
 from .selection import Selection, select
-from .systems import DiagonalSSM, StateSpace, unstable_states
+from .sweep import Sweep, sweep
+from .systems import DiagonalSSM, StateSpace, conjugate_closed, unstable_states
 from .trees import flatten, unflatten
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Chunk",
+    "Comparison",
+    "DiagonalSSM",
+    "GainBounds",
+    "Inspection",
+    "PeakGain",
+    "SSMModel",
+    "Scores",
+    "Selection",
+    "StateSpace",
+    "Sweep",
+    "adapters",
+    "bilinear",
+    "cauchy_factor",
+    "compare",
+    "conjugate_closed",
+    "controllability_gramian",
+    "errors",
+    "export",
+    "finite_horizon_gain",
+    "flatten",
+    "frequency_response",
+    "from_control",
+    "from_dlti",
+    "from_state_space",
+    "h2",
+    "h2_norm",
+    "h2_reference",
+    "hankel_norm",
+    "hankel_singular_values",
+    "hinf",
+    "hinf_norm",
+    "hinf_reference",
+    "impulse_response",
+    "inspect",
+    "inverse_bilinear",
+    "inverse_zoh",
+    "load",
+    "magnitude",
+    "modal_h2_norms",
+    "modal_hinf_norms",
+    "observability_gramian",
+    "pair_hinf_norms",
+    "peak_gain",
+    "peak_to_peak_bounds",
+    "plot",
+    "prune",
+    "prune_unstructured",
+    "read",
+    "replace_system",
+    "save",
+    "score",
+    "select",
+    "simulate",
+    "simulate_chunk",
+    "sweep",
+    "to_control",
+    "to_dlti",
+    "to_state_space",
+    "unflatten",
+    "unstable_states",
+    "zoh",
+]

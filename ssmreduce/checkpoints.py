@@ -4,7 +4,7 @@ Nothing that a file contains is ever executed: npz without pickles, PyTorch file
 written whole or not at all.
 """
 
-import importlib
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ._optional import optional_import
 from .errors import (
     CheckpointFormatError,
     MissingDependencyError,
@@ -61,9 +62,11 @@ def read_file(path: str | os.PathLike) -> tuple[Params, dict[str, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"there is no file {str(path)!r}")
-    kind = _sniff(path)
+        what = "it is a directory" if path.is_dir() else "there is no such file"
+        raise MissingFileError(f"cannot read {str(path)!r}: {what}")
+    kind = "unknown format"
     try:
+        kind = _sniff(path)
         return _READERS[kind](path)
     except (UnsafeFileError, CheckpointFormatError, MissingDependencyError):
         raise
@@ -75,9 +78,7 @@ def _sniff(path: Path) -> str:
     """Format by content; the suffix decides only between formats that look alike."""
     with path.open("rb") as file:
         head = file.read(16)
-    if head[:2] == b"PK":
-        if not zipfile.is_zipfile(path):
-            raise CheckpointFormatError(f"{str(path)!r} is truncated or corrupted (a broken zip archive)")
+    if head[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if any(name.endswith("data.pkl") for name in names):
@@ -116,23 +117,29 @@ def _read_npz(path: Path) -> tuple[Params, dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[Params, dict[str, str]]:
     import safetensors
 
+    params: Params = {}
+    foreign = []
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
-    params: Params = {}
-    for name, entry in safetensors.deserialize(path.read_bytes()):
-        kind = entry["dtype"]
-        if kind in _SAFETENSORS_FOREIGN:
-            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[kind])
-        elif kind in _SAFETENSORS_TYPES:
-            dtype = np.dtype(_SAFETENSORS_TYPES[kind])
-        else:
-            raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
-        params[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
-    return dict(sorted(params.items(), key=lambda item: item[0])), metadata
+        for name in sorted(file.keys()):
+            kind = file.get_slice(name).get_dtype()
+            if kind in _SAFETENSORS_TYPES:
+                params[name] = file.get_tensor(name)
+            elif kind in _SAFETENSORS_FOREIGN:
+                foreign.append(name)
+            else:
+                raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
+    if foreign:
+        raw = dict(safetensors.deserialize(path.read_bytes()))
+        for name in foreign:
+            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[raw[name]["dtype"]])
+            params[name] = np.frombuffer(raw[name]["data"], dtype=dtype).reshape(raw[name]["shape"])
+    return params, metadata
 
 
 def _read_msgpack(path: Path) -> tuple[Params, dict[str, str]]:
-    tree = _import("msgpack", "jax").unpackb(path.read_bytes(), ext_hook=_decode_flax, raw=False, strict_map_key=False)
+    unpack = optional_import("msgpack", "jax").unpackb
+    tree = unpack(path.read_bytes(), ext_hook=_decode_flax, raw=False, strict_map_key=False)
     return flatten(tree), {}
 
 
@@ -152,7 +159,7 @@ def _decode_flax(code: int, data: bytes) -> Any:
 
 
 def _read_torch(path: Path) -> tuple[Params, dict[str, str]]:
-    torch = _import("torch", "torch")
+    torch = optional_import("torch", "torch")
     import pickle
 
     try:
@@ -200,8 +207,9 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CheckpointFormatError(f"cannot tell a format from {path.name!r}; use one of {', '.join(_SUFFIXES)}")
-    if path.is_dir():
-        raise WriteError(f"cannot write {str(path)!r}: it is a directory")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "it is a directory" if path.is_dir() else "its directory does not exist"
+        raise WriteError(f"cannot write {str(path)!r}: {what}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _WRITERS[kind](temporary, params, metadata)
@@ -211,25 +219,35 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     except OSError as error:
         raise WriteError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        temporary.unlink(missing_ok=True)
 
 
-def _arrays_only(params: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
+def _array(what: str, leaf: Any, kind: str, dtype_kinds: str = "biufc") -> np.ndarray:
+    """The array with its rows together, or an error where the format would lose its dtype."""
+    if leaf.dtype.kind not in dtype_kinds and foreign_name(leaf.dtype) is None:
+        raise CheckpointFormatError(f"{what} has dtype {leaf.dtype}, which a {kind} file cannot hold")
+    return np.asarray(leaf, order="C")
+
+
+def _arrays_only(params: Mapping[str, Any], kind: str, dtype_kinds: str = "biufc") -> dict[str, np.ndarray]:
     arrays = {}
     for name, leaf in params.items():
         if isinstance(leaf, Mapping) and not leaf:
             continue  # an empty branch has nothing to store
-        if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.hasobject:
+        if not isinstance(leaf, np.ndarray | np.generic):
             raise CheckpointFormatError(
                 f"{name!r} is a {type(leaf).__name__}, which a {kind} file cannot hold; use .msgpack or .pt"
             )
-        arrays[name] = np.asarray(leaf, order="C")
+        arrays[name] = _array(repr(name), leaf, kind, dtype_kinds)
     return arrays
 
 
 def _write_npz(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    arrays = _arrays_only(params, "npz", "biufcSUMm")
+    if "file" in arrays:
+        raise CheckpointFormatError("an npz file cannot hold an array named 'file'; use another format")
     with path.open("xb") as file:
-        np.savez(file, **_arrays_only(params, "npz"))  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
@@ -253,14 +271,16 @@ def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[
 
 
 def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    msgpack = _import("msgpack", "jax")
+    msgpack = optional_import("msgpack", "jax")
 
     def encode(leaf: Any) -> Any:
         if isinstance(leaf, complex):
             return msgpack.ExtType(2, msgpack.packb((leaf.real, leaf.imag)))
-        if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.hasobject:
+        if isinstance(leaf, np.ndarray | np.generic):
             name = foreign_name(leaf.dtype) or leaf.dtype.name
-            data = msgpack.packb((leaf.shape, name, np.ascontiguousarray(leaf).tobytes()), use_bin_type=True)
+            array = _array("a leaf", leaf, "msgpack")
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
+            data = msgpack.packb((array.shape, name, array.tobytes()), use_bin_type=True)
             return msgpack.ExtType(1 if isinstance(leaf, np.ndarray) else 3, data)
         raise CheckpointFormatError(f"a {type(leaf).__name__} leaf cannot be stored in a msgpack file")
 
@@ -270,19 +290,22 @@ def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str,
 
 
 def _write_torch(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    torch = _import("torch", "torch")
+    torch = optional_import("torch", "torch")
 
     def encode(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
+        if not isinstance(leaf, np.ndarray | np.generic):
             return leaf
-        foreign = foreign_name(leaf.dtype)
+        array = _array("a leaf", leaf, "PyTorch").copy()
+        foreign = foreign_name(array.dtype)
         if foreign is None:
-            return torch.from_numpy(np.array(leaf, order="C"))
+            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         bits = "i2" if FOREIGN[foreign] == "<u2" else "u1"
-        return torch.from_numpy(np.array(leaf, order="C").view(bits)).view(getattr(torch, foreign))
+        return torch.from_numpy(array.view(bits)).view(getattr(torch, foreign))
 
+    buffer = io.BytesIO()  # torch.save hides the cause where the disk is full
+    torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), buffer)
     with path.open("xb") as file:
-        torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), file)
+        file.write(buffer.getbuffer())
 
 
 _WRITERS: dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, str]], None]] = {
@@ -291,12 +314,3 @@ _WRITERS: dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, str]], None]
     "msgpack": _write_msgpack,
     "torch": _write_torch,
 }
-
-
-def _import(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"this needs the package {module}, which is not installed: pip install 'ssmreduce[{extra}]'"
-        ) from error

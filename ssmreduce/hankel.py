@@ -144,9 +144,9 @@ def _real_gramian(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
     """Square factors L L^T of positive semidefinite matrices, their diagonals scaled to 1 first.
 
-    If asked for, or where a pivot of the plain Cholesky factor fails or is small, by Cholesky with complete pivoting, which stops at the
-    numerical rank instead of failing; the error of a Hankel singular value stays of the order of the rounding of the
-    largest one.
+    If asked for, or where a pivot of the plain Cholesky factor fails or is small, by Cholesky with complete pivoting,
+    which stops at the numerical rank instead of failing; the error of a Hankel singular value stays of the order of the
+    rounding of the largest one.
     """
     diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
     scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]

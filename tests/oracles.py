@@ -1,190 +1,223 @@
-"""Slow, independent answers: dense realifications, multi-precision frequency responses, fixtures."""
+"""Slow, independent oracles, and makers of random systems and models."""
 
-import json
-from pathlib import Path
+from dataclasses import fields, replace
 
-import mpmath
+import mpmath as mp
 import numpy as np
+import scipy.linalg
 
-from ssmreduce._arrays import one_minus_abs
-from ssmreduce.systems import DiagonalSSM, StateSpace
+import ssmreduce as sr
 
-FIXTURES = Path(__file__).parent / "fixtures"
+mp.mp.dps = 50
 
 
-def random_ssm(rng, n, m=1, p=1, *, gaps=(1e-3, 0.5), batch=(), conj_sym=True, D=True, reverse=False):
-    """Random stable system with 1 - abs(Lambda) spread log-uniformly over `gaps`."""
+def complex_normal(rng, *shape):
+    return rng.normal(size=shape) + 1j * rng.normal(size=shape)
 
-    def normal(*shape):
-        return rng.standard_normal((*batch, *shape)) + 1j * rng.standard_normal((*batch, *shape))
 
-    gap = 10.0 ** rng.uniform(*np.log10(gaps), (*batch, n))
-    Lambda = (1.0 - gap) * np.exp(1j * rng.uniform(0.0, np.pi, (*batch, n)))
-    feedthrough = rng.standard_normal((*batch, p, m)) if D else np.zeros((*batch, p, m))
-    return DiagonalSSM(
-        Lambda, normal(n, m), normal(p, n), feedthrough, normal(p, n) if reverse else None, conj_sym=conj_sym
+def random_ssm(rng, n=5, m=3, p=2, *, batch=(), conj_sym=False, bidirectional=False, radius=(0.3, 0.98)):
+    """Random system with poles at any angle and moduli in `radius`."""
+    modulus = rng.uniform(*radius, size=(*batch, n))
+    return sr.DiagonalSSM(
+        modulus * np.exp(1j * rng.uniform(-np.pi, np.pi, size=(*batch, n))),
+        complex_normal(rng, *batch, n, m),
+        complex_normal(rng, *batch, p, n),
+        rng.normal(size=(*batch, p, m)),
+        complex_normal(rng, *batch, p, n) if bidirectional else None,
+        conj_sym,
     )
 
 
-def dense(ssm: DiagonalSSM) -> StateSpace:
-    """Textbook form with real matrices, in the coordinates (Re x, Im x)."""
-    a, b = ssm.Lambda.real, ssm.Lambda.imag
-    A = np.block([[np.diag(a), -np.diag(b)], [np.diag(b), np.diag(a)]])
+def converted(ssm, as_array):
+    """The same system with arrays of another library."""
+    arrays = {
+        name: None if getattr(ssm, name) is None else as_array(getattr(ssm, name))
+        for name in ("Lambda", "B", "C", "D", "C_reverse")
+    }
+    return replace(ssm, **arrays)
+
+
+def system_at(ssm, index):
+    """One system of a batch."""
+    values = {f.name: getattr(ssm, f.name) for f in fields(ssm)}
+    return sr.DiagonalSSM(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in values.items()})
+
+
+def scaled(ssm, a):
+    """The same transfer function with states x_i -> a_i x_i."""
+    reverse = None if ssm.C_reverse is None else ssm.C_reverse / a
+    return replace(ssm, B=ssm.B * a[:, None], C=ssm.C / a, C_reverse=reverse)
+
+
+def assert_same_bits(actual, expected):
+    """Equal shapes, dtypes and bytes."""
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    assert actual.tobytes() == expected.tobytes()
+
+
+# ---------------------------------------------------------------- dense and by loops
+
+
+def dense(ssm, C=None):
+    """Real textbook form (A, B, C, D) of the causal half of one system, or of another half's C without D."""
+    D = ssm.D if C is None else np.zeros_like(ssm.D)
+    C = ssm.C if C is None else C
+    Lambda = np.diag(ssm.Lambda)
+    A = np.block([[Lambda.real, -Lambda.imag], [Lambda.imag, Lambda.real]])
     B = np.vstack([ssm.B.real, ssm.B.imag])
-    C = ssm.kappa * np.hstack([ssm.C.real, -ssm.C.imag])
-    return StateSpace(A, B, C @ A, ssm.D + C @ B)
+    scan_C = ssm.kappa * np.hstack([C.real, -C.imag])
+    return A, B, scan_C @ A, D + scan_C @ B
 
 
-def gain_mp(ssm: DiagonalSSM, omega, digits: int = 40):
-    """Largest singular value of G(e^{j omega}) of a single system with one input and one output, `digits` digits."""
-    with mpmath.workdps(digits):
-        z = mpmath.expj(omega)
-        total = mpmath.mpf(float(ssm.D[0, 0]))
-        half = mpmath.mpf(ssm.kappa) / 2
-        for i in range(ssm.order):
-            pole, b, c = (mpmath.mpc(complex(v)) for v in (ssm.Lambda[i], ssm.B[i, 0], ssm.C[0, i]))
-            total += half * (c * b / (1 - pole / z) + mpmath.conj(c * b) / (1 - mpmath.conj(pole) / z))
-            if ssm.C_reverse is not None:
-                c = mpmath.mpc(complex(ssm.C_reverse[0, i]))
-                total += half * (c * b / (1 - pole * z) + mpmath.conj(c * b) / (1 - mpmath.conj(pole) * z))
-        return abs(total)
+def dense_frequency_response(ssm, omega):
+    def half(matrices, z):
+        A, B, C, D = matrices
+        return C @ np.linalg.solve(z * np.eye(len(A)) - A, B) + D
+
+    response = [half(dense(ssm), np.exp(1j * w)) for w in omega]
+    if ssm.bidirectional:
+        reverse = dense(ssm, ssm.C_reverse)
+        response = [r + half(reverse, np.exp(-1j * w)) for r, w in zip(response, omega, strict=True)]
+    return np.array(response)
 
 
-def hankel_fixtures():
-    """Name, system and 25-digit Hankel singular values of each case of fixtures/hankel.json."""
-    for name, case in json.loads((FIXTURES / "hankel.json").read_text()).items():
+def dense_h2_norm(ssm):
+    """From the discrete Lyapunov equation of the real realisation."""
 
-        def column(key, case=case):
-            return np.array([complex(float.fromhex(a), float.fromhex(b)) for a, b in case[key]])
+    def tail(matrices):
+        A, B, C, _ = matrices
+        return np.trace(C @ scipy.linalg.solve_discrete_lyapunov(A, B @ B.T) @ C.T)
 
-        ssm = DiagonalSSM(column("Lambda"), column("B")[:, None], column("C")[None], [[0.0]], conj_sym=True)
-        yield name, ssm, np.array([float(v) for v in case["hankel"]])
-
-
-def adversarial_ssm(rng, kind, p=1, m=1):
-    """A small system that is hard for norm computations; `kind` is one of ADVERSARIAL."""
-    n = int(rng.integers(1, 9))
-    gap = 10.0 ** rng.uniform(-9.0, -0.05, n)
-    angle = rng.uniform(0.0, np.pi, n)
-    B = rng.standard_normal((n, m)) + 1j * rng.standard_normal((n, m))
-    C = rng.standard_normal((p, n)) + 1j * rng.standard_normal((p, n))
-    D = rng.standard_normal((p, m)) * (rng.random() < 0.5)
-    reverse = None
-    if kind == "real":
-        angle = np.pi * rng.integers(0, 2, n)
-    if kind == "repeated":
-        gap[:], angle[:] = gap[0], angle[0]
-    if kind == "clustered":
-        gap = gap[0] * (1.0 + 0.1 * rng.random(n))
-        angle = angle[0] + gap * rng.standard_normal(n)
-    Lambda = (1.0 - gap) * np.exp(1j * angle)
-    if kind == "real":
-        Lambda = Lambda.real + 0j
-    if kind == "zero":
-        Lambda[0] = 0.0
-    if kind == "dominant_D":
-        D = 1e6 * rng.standard_normal((p, m))
-    if kind == "equal_heights":
-        C = C / np.linalg.norm(C, axis=0) / np.linalg.norm(B, axis=1) * gap
-    if kind == "tiny_residues":
-        C = C * 10.0 ** rng.uniform(-12, 0, n)
-    if kind == "bidirectional":
-        reverse = rng.standard_normal((p, n)) + 1j * rng.standard_normal((p, n))
-    if kind == "all_pass":
-        n = min(n, 4)
-        spread = np.pi * (np.arange(n) + rng.uniform(0.2, 0.8, n)) / n
-        return all_pass(rng.uniform(0.5, 0.9, n) * np.exp(1j * spread))
-    return DiagonalSSM(Lambda, B, C, D, reverse, conj_sym=bool(rng.random() < 0.7))
+    causal = dense(ssm)
+    lag0, energy = causal[3], tail(causal)
+    if ssm.bidirectional:
+        reverse = dense(ssm, ssm.C_reverse)
+        lag0, energy = lag0 + reverse[3], energy + tail(reverse)
+    return np.sqrt(np.sum(lag0**2) + energy)
 
 
-ADVERSARIAL = (
-    "plain",
-    "real",
-    "repeated",
-    "clustered",
-    "zero",
-    "dominant_D",
-    "equal_heights",
-    "tiny_residues",
-    "bidirectional",
-    "all_pass",
-)
+def loop_simulate(ssm, u, state=None, state_reverse=None):
+    """Output, last state and last reverse state of a (batch of) system(s), one sample and state at a time."""
+    *lead, length, _ = u.shape
+    n, m, p = ssm.order, ssm.inputs, ssm.outputs
+    shape = (*lead, *ssm.batch, n)
+    state = np.zeros(shape, complex) if state is None else np.array(state)
+    state_reverse = np.zeros(shape, complex) if state_reverse is None else np.array(state_reverse)
+    y = np.zeros((*lead, length, int(np.prod(ssm.batch, dtype=int)) * p))
+    for row in np.ndindex(*lead):
+        for number, index in enumerate(np.ndindex(*ssm.batch)):
+            one = system_at(ssm, index)
+            inputs, outputs = slice(number * m, number * m + m), slice(number * p, number * p + p)
+            x, xr = state[(*row, *index)], state_reverse[(*row, *index)]
+            for k in range(length):
+                for i in range(n):
+                    x[i] = one.Lambda[i] * x[i] + one.B[i] @ u[(*row, k)][inputs]
+                y[(*row, k)][outputs] += one.kappa * (one.C @ x).real + one.D @ u[(*row, k)][inputs]
+            for k in range(length - 1, -1, -1) if one.bidirectional else ():
+                for i in range(n):
+                    xr[i] = one.Lambda[i] * xr[i] + one.B[i] @ u[(*row, k)][inputs]
+                y[(*row, k)][outputs] += one.kappa * (one.C_reverse @ xr).real
+    return y, state, state_reverse
 
 
-def all_pass(Lambda):
-    """Product of (1 - conj(a) z) / (z - a) over the poles and their conjugates, of gain 1 at every frequency."""
-    n = len(Lambda)
-    poles = np.concatenate([Lambda, np.conj(Lambda)])
-
-    def factor(z, k):
-        return (1 - np.conj(poles[k]) * z) / (z - poles[k])
-
-    residues = np.empty(n, dtype=complex)
-    for i in range(n):
-        others = [factor(poles[i], k) for k in range(2 * n) if k != i]
-        residues[i] = (1 - abs(poles[i]) ** 2) * np.prod(others)
-    # r / (z - a) = (r / a) (z / (z - a) - 1)
-    C = residues / poles[:n]
-    value_at_infinity = np.prod(-np.conj(poles)).real
-    D = value_at_infinity - 2.0 * np.sum(C.real)
-    return DiagonalSSM(poles[:n], np.ones((n, 1)), C[None], [[D]], conj_sym=True)
+# ---------------------------------------------------------------- 50 digits
 
 
-def response_extended(ssm, omega):
-    """G(e^{j omega}) of a single system; angles in extended precision (np.longdouble), radii from the accurate gap."""
-    Lambda = ssm.Lambda.astype(np.clongdouble)
-    gap = one_minus_abs(ssm.Lambda).astype(np.longdouble)
-    theta = np.arctan2(Lambda.imag, Lambda.real)
-    total = np.broadcast_to(ssm.D.astype(np.clongdouble), (omega.size, *ssm.D.shape)).copy()
-    halves = [(ssm.C, 1)] + ([] if ssm.C_reverse is None else [(ssm.C_reverse, -1)])
-    for C, sign in halves:
-        for conj, turn in ((np.asarray, 1), (np.conj, -1)):
-            angle = sign * omega[:, None] - turn * theta
-            terms = 1.0 / (gap + (1.0 - gap) * (2.0 * np.sin(angle / 2) ** 2 + 1j * np.sin(angle)))
-            B, left = (conj(a).astype(np.clongdouble) for a in (ssm.B, C))
-            total += ssm.kappa / 2.0 * np.einsum("pn,wn,nm->wpm", left, terms, B)
-    return total.astype(np.complex128)
+def _mp(value):
+    return mp.mpc(complex(value))
 
 
-def gain_on_grids(ssm, count=400):
-    """Largest gain on a uniform grid and on grids around each pole angle that resolve its width, refined around the best.
-
-    In extended precision, since an angle in double precision is too coarse where 1 - abs(Lambda) is 1e-9.
-    """
-    Lambda = ssm.Lambda.astype(np.clongdouble)
-    angles, gaps = np.arctan2(np.abs(Lambda.imag), Lambda.real), 1.0 - np.abs(Lambda)
-    spread = np.sinh(np.linspace(-6.0, 6.0, 61))
-    pi = np.arctan2(np.longdouble(0.0), np.longdouble(-1.0))
-    omega = np.concatenate([np.linspace(0.0, 1.0, count) * pi, (angles[:, None] + gaps[:, None] * spread).ravel()])
-    omega = np.unique(np.clip(omega, 0.0, pi))
-
-    def gains(points):
-        return np.linalg.svd(response_extended(ssm, points), compute_uv=False)[..., 0]
-
-    for _ in range(6):
-        values = gains(omega)
-        k = int(np.argmax(values))
-        low, high = omega[max(k - 1, 0)], omega[min(k + 1, len(omega) - 1)]
-        omega = np.unique(np.concatenate([[omega[k]], np.linspace(low, high, 21)]))
-    return float(gains(omega).max())
+def mp_simulate(ssm, u):
+    """Output of a causal system, exact up to the final rounding."""
+    x = [mp.mpc(0)] * ssm.order
+    y = np.zeros((len(u), ssm.outputs))
+    for k, sample in enumerate(u):
+        drive = [mp.fsum(_mp(b) * mp.mpf(float(v)) for b, v in zip(row, sample, strict=True)) for row in ssm.B]
+        x = [_mp(pole) * xi + v for pole, xi, v in zip(ssm.Lambda, x, drive, strict=True)]
+        for o in range(ssm.outputs):
+            direct = mp.fsum(mp.mpf(float(d)) * mp.mpf(float(v)) for d, v in zip(ssm.D[o], sample, strict=True))
+            y[k, o] = ssm.kappa * mp.fsum(_mp(c) * xi for c, xi in zip(ssm.C[o], x, strict=True)).real + direct
+    return y
 
 
-def peak_mp(ssm, omega, digits=40):
-    """Local peak near omega of a system with one input and one output, by golden section in multi-precision."""
-    with mpmath.workdps(digits):
-        step = mpmath.mpf(float(np.min(1.0 - np.abs(ssm.Lambda)))) / 4
-        omega, value = mpmath.mpf(omega), gain_mp(ssm, omega, digits)
-        low, high = omega - step, omega + step
-        ratio = (mpmath.sqrt(5) - 1) / 2
-        a, b = high - ratio * (high - low), low + ratio * (high - low)
-        fa, fb = gain_mp(ssm, a, digits), gain_mp(ssm, b, digits)
-        for _ in range(60):
-            if fa > fb:
-                high, b, fb = b, a, fa
-                a = high - ratio * (high - low)
-                fa = gain_mp(ssm, a, digits)
-            else:
-                low, a, fa = a, b, fb
-                b = low + ratio * (high - low)
-                fb = gain_mp(ssm, b, digits)
-        return float(max(value, fa, fb))
+def mp_impulse_response(ssm, length):
+    """Causal impulse response of the first input and output by direct powers."""
+    modes = [(_mp(c) * _mp(b), _mp(pole)) for c, pole, b in _modes(ssm)]
+    response = [ssm.kappa * mp.fsum((gain * pole**k).real for gain, pole in modes) for k in range(length)]
+    response[0] += mp.mpf(float(ssm.D[0, 0]))
+    return np.array([float(h) for h in response])
+
+
+def mp_frequency_response(ssm, omega):
+    """Response of the first input and output, both halves."""
+
+    def value(w):
+        z = mp.expj(-mp.mpf(float(w)))
+        halves = [(ssm.C, z)] + ([(ssm.C_reverse, 1 / z)] if ssm.bidirectional else [])
+        total = mp.mpf(float(ssm.D[0, 0]))
+        for C, delay in halves:
+            for c, pole, b in zip(C[0], ssm.Lambda, ssm.B[:, 0], strict=True):
+                gain, pole = _mp(c) * _mp(b), _mp(pole)
+                total += ssm.kappa / 2 * (gain / (1 - pole * delay) + mp.conj(gain) / (1 - mp.conj(pole) * delay))
+        return complex(total)
+
+    return np.array([value(w) for w in omega])
+
+
+def mp_h2_norm(ssm):
+    """Norm of a causal system with one input and output, from all pairs of its 2 n modes."""
+    modes = [(_mp(c) * _mp(b) * ssm.kappa / 2, _mp(pole)) for c, pole, b in _modes(ssm)]
+    modes += [(mp.conj(gain), mp.conj(pole)) for gain, pole in modes]
+    lag0 = mp.fsum(gain for gain, _ in modes).real + mp.mpf(float(ssm.D[0, 0]))
+    tail = mp.fsum(
+        (gi * mp.conj(gj) * li * mp.conj(lj) / (1 - li * mp.conj(lj))).real for gi, li in modes for gj, lj in modes
+    )
+    return float(mp.sqrt(lag0**2 + tail))
+
+
+def mp_one_minus_abs(z):
+    return float(1 - abs(_mp(z)))
+
+
+def _modes(ssm):
+    return list(zip(ssm.C[0], ssm.Lambda, ssm.B[:, 0], strict=True))
+
+
+# ---------------------------------------------------------------- models in memory
+
+
+def lru_tree(rng, n=6, width=3):
+    """Parameters of one LRU core, float32."""
+    shapes = {"B_re": (n, width), "B_im": (n, width), "C_re": (width, n), "C_im": (width, n), "D": (width,)}
+    tree = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    nu = rng.uniform(-4, 0, n)
+    poles = {"nu_log": nu, "theta_log": rng.uniform(-2, 1, n), "gamma_log": rng.uniform(-2, 0, n)}
+    return tree | {name: value.astype(np.float32) for name, value in poles.items()}
+
+
+def s5_tree(rng, n=6, width=3, *, bidirectional=False):
+    """Parameters of one Flax S5 layer, float32."""
+    outputs = ("C1", "C2") if bidirectional else ("C",)
+    tree = {"B": rng.normal(size=(n, width, 2)), "D": rng.normal(size=width)}
+    tree |= {name: rng.normal(size=(width, n, 2)) for name in outputs}
+    tree |= {"Lambda_re": -rng.uniform(0.1, 1, n), "Lambda_im": rng.normal(size=n) * 3}
+    tree["log_step"] = rng.uniform(-4, -1, (n, 1))
+    return {name: value.astype(np.float32) for name, value in tree.items()}
+
+
+def s4d_tree(rng, n=5, width=3):
+    """Parameters of one S4D layer, float32."""
+    kernel = {
+        "kernel.C": rng.normal(size=(width, n, 2)),
+        "kernel.log_dt": rng.uniform(-4, -1, width),
+        "kernel.log_A_real": rng.uniform(-2, 0, (width, n)),
+        "kernel.A_imag": rng.normal(size=(width, n)) * 3,
+        "D": rng.normal(size=width),
+    }
+    return {name: value.astype(np.float32) for name, value in kernel.items()}
+
+
+def model_of(*layers, adapter=None):
+    """Model of in-memory layers named layers.0, layers.1, ... beside a parameter that is none."""
+    params = {f"layers.{i}.{name}": value for i, layer in enumerate(layers) for name, value in layer.items()}
+    return sr.read({"head.weight": np.arange(3, dtype=np.float16), **params}, adapter=adapter)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import (
+from norm_oracles import (
     ADVERSARIAL,
     adversarial_ssm,
     all_pass,
