@@ -1,15 +1,70 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
-from . import adapters, errors
+from . import adapters, errors, plot
+from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
 from .reduction import prune, prune_unstructured
+from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
-from .scores import Scores, score
+from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
 from .selection import Selection, select
+from .sweep import Sweep, sweep
 from .systems import DiagonalSSM, StateSpace, unstable_states
 from .trees import flatten, unflatten
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Chunk",
+    "Comparison",
+    "DiagonalSSM",
+    "Inspection",
+    "SSMModel",
+    "Scores",
+    "Selection",
+    "StateSpace",
+    "Sweep",
+    "adapters",
+    "bilinear",
+    "compare",
+    "errors",
+    "export",
+    "flatten",
+    "frequency_response",
+    "from_control",
+    "from_dlti",
+    "from_state_space",
+    "h2",
+    "h2_norm",
+    "h2_reference",
+    "hinf",
+    "hinf_reference",
+    "impulse_response",
+    "inspect",
+    "inverse_bilinear",
+    "inverse_zoh",
+    "load",
+    "magnitude",
+    "modal_h2_norms",
+    "modal_hinf_norms",
+    "plot",
+    "prune",
+    "prune_unstructured",
+    "read",
+    "replace_system",
+    "save",
+    "score",
+    "select",
+    "simulate",
+    "simulate_chunk",
+    "sweep",
+    "to_control",
+    "to_dlti",
+    "to_state_space",
+    "unflatten",
+    "unstable_states",
+    "zoh",
+]

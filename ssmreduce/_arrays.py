@@ -1,11 +1,11 @@
-"""Arrays of any namespace: conversion to double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
+"""Arrays of any namespace: double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
 
 from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from .errors import NonFiniteError
+from .errors import ArrayKindError, NonFiniteError
 
 Array = Any
 """An array of any namespace that array-api-compat knows (NumPy, CuPy, PyTorch, JAX, ...)."""
@@ -14,7 +14,13 @@ Array = Any
 def namespace(*arrays: Array) -> Any:
     """Array API namespace of the arrays; NumPy for lists and scalars."""
     known = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
-    return array_api_compat.array_namespace(*known) if known else array_api_compat.array_namespace(np.empty(0))
+    if not known:
+        return array_api_compat.array_namespace(np.empty(0))
+    try:
+        return array_api_compat.array_namespace(*known)
+    except TypeError:
+        libraries = ", ".join(sorted({type(array).__module__.split(".")[0] for array in known}))
+        raise ArrayKindError(f"all arrays of a call must come from one library, got {libraries}") from None
 
 
 def as_double(value: Array, *, complex_: bool, name: str) -> Array:
@@ -23,8 +29,10 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
         value = np.asarray(value)
     xp = namespace(value)
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
-        raise TypeError(f"{name} must be real, got dtype {value.dtype}")
-    value = xp.astype(value, xp.complex128 if complex_ else xp.float64)
+        raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
+    dtype = xp.complex128 if complex_ else xp.float64
+    if not (isinstance(value, np.ndarray) and value.dtype == dtype and not value.flags.writeable):
+        value = xp.astype(value, dtype)
     if isinstance(value, np.ndarray):
         if not np.isfinite(value).all():
             raise NonFiniteError(f"{name} holds NaN or infinite values")
@@ -49,11 +57,17 @@ def _square_with_error(x: Array) -> tuple[Array, Array]:
 def one_minus_abs2(z: Array) -> Array:
     """1 - abs(z)**2 to full relative accuracy, also where abs(z) is close to 1."""
     xp = namespace(z)
+    z = xp.where(xp.abs(z) > 1e100, xp.full_like(z, 1e100), z)  # squares must not overflow; far out the sign matters
     a, a_error = _square_with_error(xp.real(z))
     b, b_error = _square_with_error(xp.imag(z))
-    return (1.0 - xp.maximum(a, b)) - xp.minimum(a, b) - (a_error + b_error)
+    larger, smaller = xp.maximum(a, b), xp.minimum(a, b)
+    rest = 1.0 - larger
+    rest_error = (1.0 - rest) - larger  # not 0 where both squares are below 1/2, at odd multiples of pi/4
+    return (rest - smaller) + (rest_error - (a_error + b_error))
 
 
 def one_minus_abs(z: Array) -> Array:
     """1 - abs(z) to full relative accuracy, also where abs(z) is close to 1; negative outside the unit circle."""
-    return one_minus_abs2(z) / (1.0 + namespace(z).abs(z))
+    xp = namespace(z)
+    radius = xp.abs(z)
+    return xp.where(radius < 2.0, one_minus_abs2(z) / (1.0 + radius), 1.0 - radius)

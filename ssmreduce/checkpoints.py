@@ -4,7 +4,6 @@ Nothing that a file contains is ever executed: npz without pickles, PyTorch file
 written whole or not at all.
 """
 
-import importlib
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ._optional import optional_import
 from .errors import (
     CheckpointFormatError,
     MissingDependencyError,
@@ -116,23 +116,29 @@ def _read_npz(path: Path) -> tuple[Params, dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[Params, dict[str, str]]:
     import safetensors
 
+    params: Params = {}
+    foreign = []
     with safetensors.safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata() or {})
-    params: Params = {}
-    for name, entry in safetensors.deserialize(path.read_bytes()):
-        kind = entry["dtype"]
-        if kind in _SAFETENSORS_FOREIGN:
-            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[kind])
-        elif kind in _SAFETENSORS_TYPES:
-            dtype = np.dtype(_SAFETENSORS_TYPES[kind])
-        else:
-            raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
-        params[name] = np.frombuffer(entry["data"], dtype=dtype).reshape(entry["shape"])
-    return dict(sorted(params.items(), key=lambda item: item[0])), metadata
+        for name in sorted(file.keys()):
+            kind = file.get_slice(name).get_dtype()
+            if kind in _SAFETENSORS_TYPES:
+                params[name] = file.get_tensor(name)
+            elif kind in _SAFETENSORS_FOREIGN:
+                foreign.append(name)
+            else:
+                raise CheckpointFormatError(f"{name!r} in {str(path)!r} has the dtype {kind}, which is not read here")
+    if foreign:
+        raw = dict(safetensors.deserialize(path.read_bytes()))
+        for name in foreign:
+            dtype = foreign_dtype(_SAFETENSORS_FOREIGN[raw[name]["dtype"]])
+            params[name] = np.frombuffer(raw[name]["data"], dtype=dtype).reshape(raw[name]["shape"])
+    return params, metadata
 
 
 def _read_msgpack(path: Path) -> tuple[Params, dict[str, str]]:
-    tree = _import("msgpack", "jax").unpackb(path.read_bytes(), ext_hook=_decode_flax, raw=False, strict_map_key=False)
+    unpack = optional_import("msgpack", "jax").unpackb
+    tree = unpack(path.read_bytes(), ext_hook=_decode_flax, raw=False, strict_map_key=False)
     return flatten(tree), {}
 
 
@@ -152,7 +158,7 @@ def _decode_flax(code: int, data: bytes) -> Any:
 
 
 def _read_torch(path: Path) -> tuple[Params, dict[str, str]]:
-    torch = _import("torch", "torch")
+    torch = optional_import("torch", "torch")
     import pickle
 
     try:
@@ -200,8 +206,9 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CheckpointFormatError(f"cannot tell a format from {path.name!r}; use one of {', '.join(_SUFFIXES)}")
-    if path.is_dir():
-        raise WriteError(f"cannot write {str(path)!r}: it is a directory")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "it is a directory" if path.is_dir() else "its directory does not exist"
+        raise WriteError(f"cannot write {str(path)!r}: {what}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _WRITERS[kind](temporary, params, metadata)
@@ -211,7 +218,7 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     except OSError as error:
         raise WriteError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        temporary.unlink(missing_ok=True)
 
 
 def _arrays_only(params: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
@@ -253,7 +260,7 @@ def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[
 
 
 def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    msgpack = _import("msgpack", "jax")
+    msgpack = optional_import("msgpack", "jax")
 
     def encode(leaf: Any) -> Any:
         if isinstance(leaf, complex):
@@ -270,7 +277,7 @@ def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str,
 
 
 def _write_torch(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    torch = _import("torch", "torch")
+    torch = optional_import("torch", "torch")
 
     def encode(leaf: Any) -> Any:
         if not isinstance(leaf, np.ndarray):
@@ -291,12 +298,3 @@ _WRITERS: dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, str]], None]
     "msgpack": _write_msgpack,
     "torch": _write_torch,
 }
-
-
-def _import(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"this needs the package {module}, which is not installed: pip install 'ssmreduce[{extra}]'"
-        ) from error

@@ -9,6 +9,10 @@ class ShapeError(SSMReduceError, ValueError):
     """Arrays whose shapes do not fit together."""
 
 
+class ArrayKindError(SSMReduceError, TypeError):
+    """Complex numbers where real ones are needed, another precision, or arrays of two libraries in one call."""
+
+
 class NonFiniteError(SSMReduceError, ValueError):
     """NaN or infinite values where numbers are needed."""
 

@@ -66,10 +66,8 @@ class SSMModel(Mapping[str, DiagonalSSM]):
 
     def __post_init__(self) -> None:
         for name in ("params", "keep", "systems", "metadata"):
-            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
-        for leaf in self.params.values():
-            if isinstance(leaf, np.ndarray):
-                leaf.flags.writeable = False
+            values = {key: _read_only(value) for key, value in getattr(self, name).items()}
+            object.__setattr__(self, name, MappingProxyType(values))
 
     def __getitem__(self, name: str) -> DiagonalSSM:
         self.require(name)
@@ -129,6 +127,14 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         order = int(left.sum(axis=1).max()) if order is None else order
         index = np.argsort(~left, axis=1, kind="stable")[:, :order]
         return index, np.take_along_axis(left, index, axis=1)
+
+
+def _read_only(value: Any) -> Any:
+    """Read-only view of a NumPy array, whose owner may go on writing; anything else, and read-only arrays, as it is."""
+    if isinstance(value, np.ndarray) and value.flags.writeable:
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def _without(ssm: DiagonalSSM, valid: np.ndarray) -> DiagonalSSM:
@@ -228,8 +234,8 @@ def _restricted(model: SSMModel, name: str, form: str, widest: int) -> Params:
     if form == "compact" and not valid.all():
         counts = valid.sum(axis=1)
         raise NotRepresentableError(
-            f"the features of layer {name!r} keep between {counts.min()} and {counts.max()} states, but its arrays hold "
-            "the same number for each; select with scope='system', or write form='mask' or form='padded'"
+            f"the features of layer {name!r} keep between {counts.min()} and {counts.max()} states, but its arrays "
+            "hold the same number for each; select with scope='system', or write form='mask' or form='padded'"
         )
     if form == "mask":
         index = np.broadcast_to(np.arange(n), (systems, n))

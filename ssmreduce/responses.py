@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs
-from .errors import NonFiniteError, ShapeError
+from .errors import ArrayKindError, NonFiniteError, ShapeError
 from .kernels import engine_for
 from .systems import DiagonalSSM
 
@@ -19,7 +19,7 @@ class Chunk:
     Attributes
     ----------
     output : array, shape (..., L, width out)
-    state : array, shape (..., *batch, n), complex
+    state : array, shape (..., batch, n), complex
         State of the causal half after the last sample.
     state_reverse : array or None
         State of the reverse half after it has reached the first sample; None for a causal system.
@@ -45,7 +45,7 @@ def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, 
     u : array, shape (..., L, width), float32 or float64
         Width is the number of inputs times the number of systems in the batch; L >= 1. Its precision decides the
         arithmetic: float64 computes in double throughout, float32 rounds the parameters once.
-    initial_state : array, shape (..., *batch, n), complex, optional
+    initial_state : array, shape (..., batch, n), complex, optional
         State before the first sample; 0 by default. (The reverse half starts from 0; see `simulate_chunk`.)
     engine : {"numba", "reference"}, optional
         By default Numba for NumPy arrays, and the reference loop, in the namespace of `u`, for others.
@@ -60,6 +60,8 @@ def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, 
         A sequence of length 0, or a width that does not fit.
     NonFiniteError
         NaN or infinite input (NumPy arrays).
+    ArrayKindError
+        Complex input, or an array of another library than the system's.
 
     Examples
     --------
@@ -86,9 +88,9 @@ def simulate_chunk(
     ssm : DiagonalSSM
     u : array, shape (..., L, width), float32 or float64
         See `simulate`.
-    state : array, shape (..., *batch, n), complex, optional
+    state : array, shape (..., batch, n), complex, optional
         State of the causal half before the first sample: the ``state`` of the chunk before.
-    state_reverse : array, shape (..., *batch, n), complex, optional
+    state_reverse : array, shape (..., batch, n), complex, optional
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     engine : {"numba", "reference"}, optional
 
@@ -102,6 +104,8 @@ def simulate_chunk(
         A chunk of length 0, a width or state that does not fit, or `state_reverse` for a causal system.
     NonFiniteError
         NaN or infinite input (NumPy arrays).
+    ArrayKindError
+        Complex input, or an array of another library than the system's.
 
     Examples
     --------
@@ -125,8 +129,8 @@ def simulate_chunk(
     itemsize = 8 if u.dtype == xp.float32 else 16
     block = max(1, _BLOCK_BYTES // max(1, systems.count * length * ssm.order * itemsize))
     parts = [
-        systems.run(scan, u[:, i : i + block], first[:, i : i + block], _slice(first_reverse, i, block))
-        for i in range(0, rows, block)
+        systems.run(scan, *(_slice(value, i, block) for value in (u, first, first_reverse)))
+        for i in range(0, max(1, rows), block)
     ]
     y, last, last_reverse = (None if p[0] is None else xp.concat(list(p), axis=1) for p in zip(*parts, strict=True))
     output = xp.reshape(xp.permute_dims(y, (1, 2, 0, 3)), (*lead, length, systems.count * ssm.outputs))
@@ -152,19 +156,22 @@ class _Flat:
             return xp.astype(xp.reshape(value, (self.count, *value.shape[len(ssm.batch) :])), dtype)
 
         def transposed(value: Array) -> Array:
-            return xp.matrix_transpose(flat(value, self.complex))[:, None]
+            return xp.matrix_transpose(flat(value, self.complex))[:, None, ...]
 
         self.Lambda = flat(ssm.Lambda, self.complex)
         self.B = _paired(transposed(ssm.B), axis=-1)
         self.C = _observer(transposed(ssm.C * ssm.kappa))
         self.C_reverse = None if ssm.C_reverse is None else _observer(transposed(ssm.C_reverse * ssm.kappa))
-        self.D = xp.matrix_transpose(flat(ssm.D, self.real))[:, None]
+        self.D = xp.matrix_transpose(flat(ssm.D, self.real))[:, None, ...]
 
     def state(self, value: Array | None, lead: tuple[int, ...], name: str) -> Array:
         xp = self.xp
         shape = (_product(lead), self.count, self.order)
         if value is None:
             return xp.zeros((self.count, shape[0], self.order), dtype=self.complex)
+        value = xp.asarray(value)
+        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+            raise NonFiniteError(f"{name} holds NaN or infinite values")
         if tuple(value.shape) != (*lead, *self.batch, self.order):
             raise ShapeError(f"{name} has shape {tuple(value.shape)}, expected {(*lead, *self.batch, self.order)}")
         return xp.permute_dims(xp.reshape(xp.astype(value, self.complex), shape), (1, 0, 2))
@@ -173,11 +180,11 @@ class _Flat:
         xp = self.xp
         states = scan(self.Lambda, self._driven(u), first, reverse=False)
         y = self._observed(self.C, states) + xp.matmul(u, self.D)
-        last = xp.asarray(states[:, :, -1], copy=True)
+        last = xp.asarray(states[:, :, -1, :], copy=True)
         if self.C_reverse is None:
             return y, last, None
         states = scan(self.Lambda, self._driven(u), first_reverse, reverse=True)
-        return y + self._observed(self.C_reverse, states), last, xp.asarray(states[:, :, 0], copy=True)
+        return y + self._observed(self.C_reverse, states), last, xp.asarray(states[:, :, 0, :], copy=True)
 
     def _driven(self, u: Array) -> Array:
         """B u as complex states: one real product with the real and imaginary parts side by side."""
@@ -210,7 +217,7 @@ def _observer(C: Array) -> Array:
 
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
-    xp = namespace(u)
+    xp = namespace(u, ssm.Lambda)
     if xp is namespace(np.empty(0)):
         u = np.asarray(u)
         u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
@@ -220,7 +227,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
     if u.dtype not in (xp.float32, xp.float64):
-        raise ShapeError(f"u has dtype {u.dtype}; expected float32 or float64")
+        raise ArrayKindError(f"u has dtype {u.dtype}; expected float32 or float64")
     return u
 
 
@@ -229,7 +236,7 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def _slice(value: Array | None, start: int, count: int) -> Array | None:
-    return None if value is None else value[:, start : start + count]
+    return None if value is None else value[:, start : min(start + count, value.shape[1]), ...]
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:

@@ -69,7 +69,8 @@ def select(
         released code of LAST, which may keep more). By default as the scores say: ``keep`` for the reference methods.
     scope : {"layer", "system"}
         ``system``: the systems of a batch (the features of S4D) keep the same number each, so that compact arrays can
-        hold them. Counts are then rounded down to whole slices of one state a system.
+        hold them. Counts are then rounded down to whole slices of one state a system (``uniform``: every system
+        keeps floor((1 - ratio) * n), so that stock code with one state size can hold them).
 
     Returns
     -------
@@ -104,6 +105,8 @@ def select(
     if orders is not None:
         slices = _given(layers, orders)
     elif threshold is not None:
+        if math.isnan(threshold):
+            raise SelectionError("threshold must be a number, got NaN")
         slices = {name: max(layer.above(threshold), layer.floor(min_states)) for name, layer in layers.items()}
     else:
         total = sum(layer.states for layer in layers.values())
@@ -149,7 +152,7 @@ def _count(ratio: float | None, count: int | None, total: int) -> int:
             raise SelectionError(f"ratio is the share of states to drop and must be in [0, 1), got {ratio}")
         return math.floor((1 - ratio) * total + 1e-9 * total)
     assert count is not None
-    if count != int(count) or not 0 <= count <= total:
+    if not 0 <= count <= total or count != int(count):
         raise SelectionError(f"count must be a whole number of states between 0 and the model's {total}, got {count}")
     return int(count)
 
@@ -161,7 +164,7 @@ def _given(layers: Mapping[str, _Layer], orders: Mapping[str, int]) -> dict[str,
     if missing := [name for name in layers if name not in orders]:
         raise SelectionError(f"orders must name every layer; {', '.join(missing)} is missing")
     for name, layer in layers.items():
-        if orders[name] != int(orders[name]) or not 0 <= orders[name] <= layer.states:
+        if not 0 <= orders[name] <= layer.states or orders[name] != int(orders[name]):
             raise SelectionError(f"layer {name!r} has {layer.states} states; it cannot keep {orders[name]}")
         if orders[name] % layer.width:
             raise SelectionError(
@@ -175,7 +178,7 @@ def _floors(layers: Mapping[str, _Layer], count: int, min_states: int) -> dict[s
     needed = sum(floors[name] * layer.width for name, layer in layers.items())
     if needed > count:
         raise SelectionError(
-            f"{count} states cannot stay: the floor of {min_states} a layer needs {needed}; lower min_states or drop less"
+            f"{count} states are too few: min_states={min_states} a layer needs {needed}; lower it or drop less"
         )
     return floors
 
@@ -203,9 +206,9 @@ def _shared_by_size(layers: Mapping[str, _Layer], count: int, min_states: int) -
     slices = {name: max(floors[name], math.floor(exact[name] + 1e-9)) for name in layers}
     left = count - sum(slices[name] * layer.width for name, layer in layers.items())
     for name in sorted(layers, key=lambda name: slices[name] - exact[name]):  # sorted is stable
-        if 0 < layers[name].width <= left and slices[name] < layers[name].slices:
+        if layers[name].width == 1 and left > 0 and slices[name] < layers[name].slices:
             slices[name] += 1
-            left -= layers[name].width
+            left -= 1
     while left < 0:  # floors took more than their share: the others give back
         name = max((n for n in layers if slices[n] > floors[n]), key=lambda n: slices[n] - exact[n])
         slices[name] -= 1
@@ -214,13 +217,13 @@ def _shared_by_size(layers: Mapping[str, _Layer], count: int, min_states: int) -
 
 
 def _with_ties(layers: Mapping[str, _Layer], slices: dict[str, int], per_layer: bool) -> dict[str, int]:
-    """Extend to every slice whose score equals the lowest that stays, in its layer or in the model."""
-    lowest = {name: layer.scores[slices[name] - 1] if slices[name] else np.inf for name, layer in layers.items()}
-    model_lowest = min(lowest.values())
-    return {
-        name: max(slices[name], layer.above(lowest[name] if per_layer else model_lowest))
-        for name, layer in layers.items()
-    }
+    """Extend to every slice that equals one that stays: of the best dropped score all or none, a layer or the model."""
+    if per_layer:
+        return {name: _with_ties({name: layer}, {name: slices[name]}, False)[name] for name, layer in layers.items()}
+    dropped = max((layer.scores[slices[n]] for n, layer in layers.items() if slices[n] < layer.slices), default=-np.inf)
+    if not any((layer.scores[: slices[name]] == dropped).any() for name, layer in layers.items()):
+        return slices
+    return {name: max(slices[name], layer.above(dropped)) for name, layer in layers.items()}
 
 
 def _selection(layers: Mapping[str, _Layer], slices: Mapping[str, int]) -> Selection:

@@ -43,6 +43,8 @@ class DiagonalSSM:
         Shapes that do not fit.
     NonFiniteError
         NaN or infinite entries (checked for NumPy arrays).
+    ArrayKindError
+        A complex D, or arrays of two libraries.
 
     Notes
     -----
@@ -71,6 +73,7 @@ class DiagonalSSM:
         self._check_shapes()
 
     def _check_shapes(self) -> None:
+        namespace(*(a for a in (self.Lambda, self.B, self.C, self.D, self.C_reverse) if a is not None))
         if self.Lambda.ndim < 1 or self.D.ndim < 2:
             raise ShapeError(
                 f"Lambda needs shape (..., n) and D (..., p, m), got {tuple(self.Lambda.shape)} and "
@@ -162,8 +165,11 @@ class StateSpace:
         for name in ("A", "B", "C", "D"):
             object.__setattr__(self, name, as_double(np.asarray(getattr(self, name)), complex_=False, name=name))
         shapes = {name: getattr(self, name).shape for name in ("A", "B", "C", "D")}
-        n, p, m = shapes["A"][0] if shapes["A"] else 0, *(shapes["D"] if len(shapes["D"]) == 2 else (0, 0))
-        if shapes != {"A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m)}:
+        fits = all(len(shape) == 2 for shape in shapes.values())
+        if fits:
+            n, (p, m) = shapes["A"][0], shapes["D"]
+            fits = shapes == {"A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m)}
+        if not fits:
             raise ShapeError(f"A (n, n), B (n, m), C (p, n) and D (p, m) are needed, got {shapes}")
 
 

@@ -1,60 +1,224 @@
-"""Slow, independent answers: dense realifications, multi-precision frequency responses, fixtures."""
+"""Slow, independent oracles, and makers of random systems and models."""
 
-import json
-from pathlib import Path
+from dataclasses import fields, replace
 
-import mpmath
+import mpmath as mp
 import numpy as np
+import scipy.linalg
 
-from ssmreduce.systems import DiagonalSSM, StateSpace
+import ssmreduce as sr
 
-FIXTURES = Path(__file__).parent / "fixtures"
+mp.mp.dps = 50
 
 
-def random_ssm(rng, n, m=1, p=1, *, gaps=(1e-3, 0.5), batch=(), conj_sym=True, D=True, reverse=False):
-    """Random stable system with 1 - abs(Lambda) spread log-uniformly over `gaps`."""
+def complex_normal(rng, *shape):
+    return rng.normal(size=shape) + 1j * rng.normal(size=shape)
 
-    def normal(*shape):
-        return rng.standard_normal((*batch, *shape)) + 1j * rng.standard_normal((*batch, *shape))
 
-    gap = 10.0 ** rng.uniform(*np.log10(gaps), (*batch, n))
-    Lambda = (1.0 - gap) * np.exp(1j * rng.uniform(0.0, np.pi, (*batch, n)))
-    feedthrough = rng.standard_normal((*batch, p, m)) if D else np.zeros((*batch, p, m))
-    return DiagonalSSM(
-        Lambda, normal(n, m), normal(p, n), feedthrough, normal(p, n) if reverse else None, conj_sym=conj_sym
+def random_ssm(rng, n=5, m=3, p=2, *, batch=(), conj_sym=False, bidirectional=False, radius=(0.3, 0.98)):
+    """Random system with poles at any angle and moduli in `radius`."""
+    modulus = rng.uniform(*radius, size=(*batch, n))
+    return sr.DiagonalSSM(
+        modulus * np.exp(1j * rng.uniform(-np.pi, np.pi, size=(*batch, n))),
+        complex_normal(rng, *batch, n, m),
+        complex_normal(rng, *batch, p, n),
+        rng.normal(size=(*batch, p, m)),
+        complex_normal(rng, *batch, p, n) if bidirectional else None,
+        conj_sym,
     )
 
 
-def dense(ssm: DiagonalSSM) -> StateSpace:
-    """Textbook form with real matrices, in the coordinates (Re x, Im x)."""
-    a, b = ssm.Lambda.real, ssm.Lambda.imag
-    A = np.block([[np.diag(a), -np.diag(b)], [np.diag(b), np.diag(a)]])
+def converted(ssm, as_array):
+    """The same system with arrays of another library."""
+    arrays = {
+        name: None if getattr(ssm, name) is None else as_array(getattr(ssm, name))
+        for name in ("Lambda", "B", "C", "D", "C_reverse")
+    }
+    return replace(ssm, **arrays)
+
+
+def system_at(ssm, index):
+    """One system of a batch."""
+    values = {f.name: getattr(ssm, f.name) for f in fields(ssm)}
+    return sr.DiagonalSSM(**{k: v[index] if isinstance(v, np.ndarray) else v for k, v in values.items()})
+
+
+def scaled(ssm, a):
+    """The same transfer function with states x_i -> a_i x_i."""
+    reverse = None if ssm.C_reverse is None else ssm.C_reverse / a
+    return replace(ssm, B=ssm.B * a[:, None], C=ssm.C / a, C_reverse=reverse)
+
+
+def assert_same_bits(actual, expected):
+    """Equal shapes, dtypes and bytes."""
+    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+    assert actual.tobytes() == expected.tobytes()
+
+
+# ---------------------------------------------------------------- dense and by loops
+
+
+def dense(ssm, C=None):
+    """Real textbook form (A, B, C, D) of the causal half of one system, or of another half's C without D."""
+    D = ssm.D if C is None else np.zeros_like(ssm.D)
+    C = ssm.C if C is None else C
+    Lambda = np.diag(ssm.Lambda)
+    A = np.block([[Lambda.real, -Lambda.imag], [Lambda.imag, Lambda.real]])
     B = np.vstack([ssm.B.real, ssm.B.imag])
-    C = ssm.kappa * np.hstack([ssm.C.real, -ssm.C.imag])
-    return StateSpace(A, B, C @ A, ssm.D + C @ B)
+    scan_C = ssm.kappa * np.hstack([C.real, -C.imag])
+    return A, B, scan_C @ A, D + scan_C @ B
 
 
-def gain_mp(ssm: DiagonalSSM, omega, digits: int = 40):
-    """Largest singular value of G(e^{j omega}) of a single system with one input and one output, `digits` digits."""
-    with mpmath.workdps(digits):
-        z = mpmath.expj(omega)
-        total = mpmath.mpf(float(ssm.D[0, 0]))
-        half = mpmath.mpf(ssm.kappa) / 2
-        for i in range(ssm.order):
-            pole, b, c = (mpmath.mpc(complex(v)) for v in (ssm.Lambda[i], ssm.B[i, 0], ssm.C[0, i]))
-            total += half * (c * b / (1 - pole / z) + mpmath.conj(c * b) / (1 - mpmath.conj(pole) / z))
-            if ssm.C_reverse is not None:
-                c = mpmath.mpc(complex(ssm.C_reverse[0, i]))
-                total += half * (c * b / (1 - pole * z) + mpmath.conj(c * b) / (1 - mpmath.conj(pole) * z))
-        return abs(total)
+def dense_frequency_response(ssm, omega):
+    def half(matrices, z):
+        A, B, C, D = matrices
+        return C @ np.linalg.solve(z * np.eye(len(A)) - A, B) + D
+
+    response = [half(dense(ssm), np.exp(1j * w)) for w in omega]
+    if ssm.bidirectional:
+        reverse = dense(ssm, ssm.C_reverse)
+        response = [r + half(reverse, np.exp(-1j * w)) for r, w in zip(response, omega, strict=True)]
+    return np.array(response)
 
 
-def hankel_fixtures():
-    """Name, system and 25-digit Hankel singular values of each case of fixtures/hankel.json."""
-    for name, case in json.loads((FIXTURES / "hankel.json").read_text()).items():
+def dense_h2_norm(ssm):
+    """From the discrete Lyapunov equation of the real realisation."""
 
-        def column(key, case=case):
-            return np.array([complex(float.fromhex(a), float.fromhex(b)) for a, b in case[key]])
+    def tail(matrices):
+        A, B, C, _ = matrices
+        return np.trace(C @ scipy.linalg.solve_discrete_lyapunov(A, B @ B.T) @ C.T)
 
-        ssm = DiagonalSSM(column("Lambda"), column("B")[:, None], column("C")[None], [[0.0]], conj_sym=True)
-        yield name, ssm, np.array([float(v) for v in case["hankel"]])
+    causal = dense(ssm)
+    lag0, energy = causal[3], tail(causal)
+    if ssm.bidirectional:
+        reverse = dense(ssm, ssm.C_reverse)
+        lag0, energy = lag0 + reverse[3], energy + tail(reverse)
+    return np.sqrt(np.sum(lag0**2) + energy)
+
+
+def loop_simulate(ssm, u, state=None, state_reverse=None):
+    """Output, last state and last reverse state of a (batch of) system(s), one sample and state at a time."""
+    *lead, length, _ = u.shape
+    n, m, p = ssm.order, ssm.inputs, ssm.outputs
+    shape = (*lead, *ssm.batch, n)
+    state = np.zeros(shape, complex) if state is None else np.array(state)
+    state_reverse = np.zeros(shape, complex) if state_reverse is None else np.array(state_reverse)
+    y = np.zeros((*lead, length, int(np.prod(ssm.batch, dtype=int)) * p))
+    for row in np.ndindex(*lead):
+        for number, index in enumerate(np.ndindex(*ssm.batch)):
+            one = system_at(ssm, index)
+            inputs, outputs = slice(number * m, number * m + m), slice(number * p, number * p + p)
+            x, xr = state[(*row, *index)], state_reverse[(*row, *index)]
+            for k in range(length):
+                for i in range(n):
+                    x[i] = one.Lambda[i] * x[i] + one.B[i] @ u[(*row, k)][inputs]
+                y[(*row, k)][outputs] += one.kappa * (one.C @ x).real + one.D @ u[(*row, k)][inputs]
+            for k in range(length - 1, -1, -1) if one.bidirectional else ():
+                for i in range(n):
+                    xr[i] = one.Lambda[i] * xr[i] + one.B[i] @ u[(*row, k)][inputs]
+                y[(*row, k)][outputs] += one.kappa * (one.C_reverse @ xr).real
+    return y, state, state_reverse
+
+
+# ---------------------------------------------------------------- 50 digits
+
+
+def _mp(value):
+    return mp.mpc(complex(value))
+
+
+def mp_simulate(ssm, u):
+    """Output of a causal system, exact up to the final rounding."""
+    x = [mp.mpc(0)] * ssm.order
+    y = np.zeros((len(u), ssm.outputs))
+    for k, sample in enumerate(u):
+        drive = [mp.fsum(_mp(b) * mp.mpf(float(v)) for b, v in zip(row, sample, strict=True)) for row in ssm.B]
+        x = [_mp(pole) * xi + v for pole, xi, v in zip(ssm.Lambda, x, drive, strict=True)]
+        for o in range(ssm.outputs):
+            direct = mp.fsum(mp.mpf(float(d)) * mp.mpf(float(v)) for d, v in zip(ssm.D[o], sample, strict=True))
+            y[k, o] = ssm.kappa * mp.fsum(_mp(c) * xi for c, xi in zip(ssm.C[o], x, strict=True)).real + direct
+    return y
+
+
+def mp_impulse_response(ssm, length):
+    """Causal impulse response of the first input and output by direct powers."""
+    response = [
+        ssm.kappa * mp.fsum((_mp(c) * _mp(pole) ** k * _mp(b)).real for c, pole, b in _modes(ssm)) for k in range(length)
+    ]
+    response[0] += mp.mpf(float(ssm.D[0, 0]))
+    return np.array([float(h) for h in response])
+
+
+def mp_frequency_response(ssm, omega):
+    """Response of the first input and output, both halves."""
+
+    def value(w):
+        z = mp.expj(-mp.mpf(float(w)))
+        halves = [(ssm.C, z)] + ([(ssm.C_reverse, 1 / z)] if ssm.bidirectional else [])
+        total = mp.mpf(float(ssm.D[0, 0]))
+        for C, delay in halves:
+            for c, pole, b in zip(C[0], ssm.Lambda, ssm.B[:, 0], strict=True):
+                gain, pole = _mp(c) * _mp(b), _mp(pole)
+                total += ssm.kappa / 2 * (gain / (1 - pole * delay) + mp.conj(gain) / (1 - mp.conj(pole) * delay))
+        return complex(total)
+
+    return np.array([value(w) for w in omega])
+
+
+def mp_h2_norm(ssm):
+    """Norm of a causal system with one input and output, from all pairs of its 2 n modes."""
+    modes = [(_mp(c) * _mp(b) * ssm.kappa / 2, _mp(pole)) for c, pole, b in _modes(ssm)]
+    modes += [(mp.conj(gain), mp.conj(pole)) for gain, pole in modes]
+    lag0 = mp.fsum(gain for gain, _ in modes).real + mp.mpf(float(ssm.D[0, 0]))
+    tail = mp.fsum(
+        (gi * mp.conj(gj) * li * mp.conj(lj) / (1 - li * mp.conj(lj))).real for gi, li in modes for gj, lj in modes
+    )
+    return float(mp.sqrt(lag0**2 + tail))
+
+
+def mp_one_minus_abs(z):
+    return float(1 - abs(_mp(z)))
+
+
+def _modes(ssm):
+    return list(zip(ssm.C[0], ssm.Lambda, ssm.B[:, 0], strict=True))
+
+
+# ---------------------------------------------------------------- models in memory
+
+
+def lru_tree(rng, n=6, width=3):
+    """Parameters of one LRU core, float32."""
+    shapes = {"B_re": (n, width), "B_im": (n, width), "C_re": (width, n), "C_im": (width, n), "D": (width,)}
+    tree = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    nu = rng.uniform(-4, 0, n)
+    poles = {"nu_log": nu, "theta_log": rng.uniform(-2, 1, n), "gamma_log": rng.uniform(-2, 0, n)}
+    return tree | {name: value.astype(np.float32) for name, value in poles.items()}
+
+
+def s5_tree(rng, n=6, width=3, *, bidirectional=False):
+    """Parameters of one Flax S5 layer, float32."""
+    outputs = ("C1", "C2") if bidirectional else ("C",)
+    tree = {"B": rng.normal(size=(n, width, 2)), "D": rng.normal(size=width)}
+    tree |= {name: rng.normal(size=(width, n, 2)) for name in outputs}
+    tree |= {"Lambda_re": -rng.uniform(0.1, 1, n), "Lambda_im": rng.normal(size=n) * 3}
+    tree["log_step"] = rng.uniform(-4, -1, (n, 1))
+    return {name: value.astype(np.float32) for name, value in tree.items()}
+
+
+def s4d_tree(rng, n=5, width=3):
+    """Parameters of one S4D layer, float32."""
+    kernel = {
+        "kernel.C": rng.normal(size=(width, n, 2)),
+        "kernel.log_dt": rng.uniform(-4, -1, width),
+        "kernel.log_A_real": rng.uniform(-2, 0, (width, n)),
+        "kernel.A_imag": rng.normal(size=(width, n)) * 3,
+        "D": rng.normal(size=width),
+    }
+    return {name: value.astype(np.float32) for name, value in kernel.items()}
+
+
+def model_of(*layers, adapter=None):
+    """Model of in-memory layers named layers.0, layers.1, ... beside a parameter that is none."""
+    params = {f"layers.{i}.{name}": value for i, layer in enumerate(layers) for name, value in layer.items()}
+    return sr.read({"head.weight": np.arange(3, dtype=np.float16), **params}, adapter=adapter)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import dense, random_ssm
+from norm_oracles import dense, random_ssm
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
 from ssmreduce.gramians import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import dense, hankel_fixtures, random_ssm
+from norm_oracles import dense, hankel_fixtures, random_ssm
 from scipy.linalg import solve_discrete_lyapunov, svdvals
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError

@@ -42,9 +42,9 @@ def detect(params: Mapping[str, Any]) -> Adapter:
         named = " and ".join(f"{name} ({layers[0]!r}, ...)" for name, layers in claims.items())
         raise AdapterError(f"{named} both claim layers of this checkpoint; name the one you mean with adapter=...")
     if not claims:
-        for cls in ADAPTERS.values():
-            if candidates := cls.candidates(params):
-                raise _incomplete(cls, params, candidates[0])
+        if guesses := [(cls, name) for cls in ADAPTERS.values() for name in cls.candidates(params)[:1]]:
+            cls, name = min(guesses, key=lambda guess: guess[0].explain(params, guess[1]))
+            raise _incomplete(cls, params, name)
         raise AdapterError(
             f"no adapter ({', '.join(ADAPTERS)}) recognises a layer among the {len(params)} tensors; a model family "
             "of your own needs a subclass of ssmreduce.adapters.Adapter, given as adapter=..."
@@ -72,9 +72,9 @@ def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
     if not layers:
         raise AdapterError(f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors")
     for name in layers:
-        adapter.get(params, name)
+        adapter.check(params, name)
     return tuple(layers)
 
 
 def _incomplete(cls: type[Adapter], params: Mapping[str, Any], name: str) -> IncompleteLayerError:
-    return IncompleteLayerError(f"layer {name!r} looks like {cls.name}, but {cls.explain(params, name)}")
+    return IncompleteLayerError(f"layer {name!r} looks like {cls.name}, but {cls.explain(params, name).text}")

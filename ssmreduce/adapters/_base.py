@@ -4,12 +4,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .._arrays import one_minus_abs
-from ..errors import IncompleteLayerError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
+from ..errors import MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
 from ..trees import Params
 
@@ -43,6 +43,14 @@ class Tensor:
 
 Layout = Mapping[str, Tensor]
 """Leaf name below the layer -> array."""
+
+
+class Mismatch(NamedTuple):
+    """What is wrong with a layout; the one that fits best sorts first."""
+
+    minus_present: int
+    problems: int
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +95,11 @@ class Adapter(ABC):
         return sorted(found, key=_natural)
 
     @classmethod
-    def explain(cls, params: Mapping[str, Any], name: str) -> str:
+    def explain(cls, params: Mapping[str, Any], name: str) -> Mismatch:
         """Why a candidate is not a complete layer of this family."""
-        return str(_match(cls.layouts, params, name))
+        mismatch = _match(cls.layouts, params, name)
+        assert isinstance(mismatch, Mismatch)
+        return mismatch
 
     @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "Adapter":
@@ -97,7 +107,8 @@ class Adapter(ABC):
         known = {f.name for f in fields(cls)}
         if unknown := set(flags) - known:
             raise MissingFlagError(
-                f"adapter {cls.name} has no flag {', '.join(sorted(unknown))}; it has {', '.join(sorted(known)) or 'none'}"
+                f"the adapter {cls.name} has no flag {', '.join(sorted(unknown))}; "
+                f"its flags: {', '.join(sorted(known)) or 'none'}"
             )
         missing = [f for f in cls.flag_help if f in known and f not in flags]
         if missing:
@@ -105,7 +116,8 @@ class Adapter(ABC):
             call = ", ".join(f"{f}=..." for f in missing)
             raise MissingFlagError(
                 f"this is a checkpoint of the family {cls.name}, and it does not hold {', '.join(missing)}: give "
-                f"adapter=adapters.{cls.__name__}({call}). {reasons}"
+                f"adapter=adapters.{cls.__name__}({call}), or on the command line --adapter {cls.name} "
+                f"--set {missing[0]}=... . {reasons}"
             )
         return cls(**flags)
 
@@ -115,6 +127,12 @@ class Adapter(ABC):
         """Number of systems and stored states a system of a layer."""
         sizes = self._matched(params, name)[1]
         return sizes.get("s", 1), sizes["n"]
+
+    def check(self, params: Mapping[str, Any], name: str) -> None:
+        """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
+        for key in self._matched(params, name)[2].values():
+            if not np.isfinite(params[key]).all():
+                raise NonFiniteError(f"{key!r} holds NaN or infinite values")
 
     def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM:
         """System of a layer, built in double precision from the raw parameters."""
@@ -166,14 +184,12 @@ class Adapter(ABC):
             sizes = _match((layout,), params, name)
             if isinstance(sizes, dict):
                 return layout, sizes, {leaf: _full_name(params, name, leaf) for leaf in layout}
-        raise UnknownLayerError(f"{name!r} is not a layer of the family {self.name}: {self.explain(params, name)}")
+        raise UnknownLayerError(f"{name!r} is not a layer of the family {self.name}: {self.explain(params, name).text}")
 
     def _tensors(self, params: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
         layout, _, leaves = self._matched(params, name)
         tensors = {}
         for leaf, key in leaves.items():
-            if not np.isfinite(params[key]).all():
-                raise NonFiniteError(f"{key!r} holds NaN or infinite values")
             tensors[leaf] = params[key].astype(np.complex128 if layout[leaf].complex_ else np.float64)
         return tensors
 
@@ -220,24 +236,25 @@ def _full_name(params: Mapping[str, Any], name: str, leaf: str) -> str:
     return slashed if slashed in params else f"{name}.{leaf}"
 
 
-def _match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> dict[str, int] | str:
+def _match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> dict[str, int] | Mismatch:
     """Sizes of the first layout that fits, or what is wrong with the one that fits best."""
     complaints = []
     for layout in layouts:
         sizes: dict[str, int] = {}
         complaint: list[str] = []
-        missing = 0
+        present = 0
         for leaf, tensor in layout.items():
             array = params.get(_full_name(params, name, leaf))
             if not isinstance(array, np.ndarray):
-                missing += 1
                 complaint.append(f"{leaf} is missing")
-            elif problem := _fit(array, tensor, sizes):
+                continue
+            present += 1
+            if problem := _fit(array, tensor, sizes):
                 complaint.append(f"{leaf} {problem}")
         if not complaint:
             return sizes
-        complaints.append((missing, len(complaint), "; ".join(complaint)))
-    return min(complaints)[2]
+        complaints.append(Mismatch(-present, len(complaint), "; ".join(complaint)))
+    return min(complaints)
 
 
 def _fit(array: np.ndarray, tensor: Tensor, sizes: dict[str, int]) -> str:
@@ -316,10 +333,12 @@ def _difference(held: DiagonalSSM, wanted: DiagonalSSM) -> str:
         return f"pole {wanted.Lambda.ravel()[worst]:.6g} would become {held.Lambda.ravel()[worst]:.6g}"
     power = np.sum(np.abs(held.B) ** 2, axis=-1)
     scale = np.sum(wanted.B * held.B.conj(), axis=-1) / np.where(power > 0, power, 1.0)
-    outputs = [(held.C, wanted.C)] + ([(held.C_reverse, wanted.C_reverse)] if wanted.bidirectional else [])
     if not _close(held.B * scale[..., None], wanted.B, axis=-1):
         return "its input matrix B would change"
-    if not all(_close(h / np.where(scale == 0, 1.0, scale)[..., None, :], w, axis=-2) for h, w in outputs):
+    silent = scale == 0  # no input is wanted: C may be anything as long as nothing comes out
+    scale = np.where(silent, power, 1.0 / np.where(silent, 1.0, scale))[..., None, :]
+    outputs = [(held.C, wanted.C)] + ([(held.C_reverse, wanted.C_reverse)] if wanted.bidirectional else [])
+    if not all(_close(h * scale, w * ~silent[..., None, :], axis=-2) for h, w in outputs):
         return "its output matrix C would change"
     if not _close(held.D, wanted.D, axis=(-2, -1)):
         return "its feedthrough D would change"

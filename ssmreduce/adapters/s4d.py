@@ -44,8 +44,13 @@ class S4D(Adapter):
         return DiagonalSSM(Lambda, B, C[:, None, :], tensors["D"][:, None, None], conj_sym=True)
 
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        A, B = inverse_zoh(ssm.Lambda, ssm.B, np.exp(tensors["kernel.log_dt"])[:, None])
-        C = ssm.C[:, 0, :] * B[..., 0]
+        step = np.exp(tensors["kernel.log_dt"])[:, None]
+        A, _ = inverse_zoh(ssm.Lambda, ssm.B, step)
+        if A.shape == tensors["kernel.A_imag"].shape:  # the full turns a step of the old poles, which C depends on
+            turns = np.round((tensors["kernel.A_imag"] - A.imag) * step / (2 * np.pi))
+            A = A + 2j * np.pi / step * turns
+        _, unit = zoh(A, np.ones((*A.shape, 1)), step)
+        C = ssm.C[:, 0, :] * (ssm.B / unit)[..., 0]
         return {
             "kernel.C": np.stack([C.real, C.imag], axis=-1),
             "kernel.log_dt": tensors["kernel.log_dt"],

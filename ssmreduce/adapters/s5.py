@@ -30,7 +30,7 @@ def _pack(value: np.ndarray) -> np.ndarray:
 
 
 def _unpack(value: np.ndarray) -> np.ndarray:
-    return value[..., 0] + 1j * value[..., 1]
+    return np.ascontiguousarray(value).view(np.complex128)[..., 0]
 
 
 def _check_discretization(name: str) -> None:
@@ -94,6 +94,11 @@ class S5(Adapter):
 
     def __post_init__(self) -> None:
         _check_discretization(self.discretization)
+
+    def check(self, params: Mapping[str, Any], name: str) -> None:
+        """Raise also where the flag `clip_eigs` is needed and was not given."""
+        super().check(params, name)
+        self._clipped(params[self._matched(params, name)[2]["Lambda_re"]])
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
         step = self.step_rescale * np.exp(tensors["log_step"][:, 0])

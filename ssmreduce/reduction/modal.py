@@ -11,7 +11,7 @@ from ..selection import Selection
 
 
 def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMModel:
-    """Modal truncation: keep the selected states of every layer, bit for bit, and drop the others.
+    r"""Modal truncation: keep the selected states of every layer, bit for bit, and drop the others.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     Notes
     -----
     Truncation keeps a subset of the poles, so a stable system stays stable. What it costs is bounded by the sum of the
-    norms of the dropped states (times :math:`\\kappa`), not by the root of the sum of their squares.
+    norms of the dropped states (times :math:`\kappa`), not by the root of the sum of their squares.
 
     Examples
     --------

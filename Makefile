@@ -1,0 +1,57 @@
+# make demo and make test need Python 3.11 or newer and nothing else; the rest builds on the same environment.
+PYTHON ?= python3
+VENV ?= .venv
+RATIO ?= 0.4
+METHOD ?= aire
+
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-slow coverage lint types docs bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+coverage: $(VENV)/.test
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov=ssmreduce --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/bench_journey.py
+
+clean:
+	rm -rf $(VENV) docs/_build docs/api/generated build *.egg-info
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[plot]'
+	touch $@
+
+$(VENV)/.test: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/.lint: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[lint]'
+	touch $@
+
+$(VENV)/.docs: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
+	touch $@

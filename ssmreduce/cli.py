@@ -1,0 +1,222 @@
+"""The command line: inspect, score, prune, compare, with the verbs and the options of the API."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .adapters import ADAPTERS, Adapter
+from .errors import SSMReduceError, UnknownNameError
+from .loading import load, save
+from .model import FORMS, SSMModel
+from .reduction import prune
+from .report import compare, inspect
+from .scores import ALLOCATIONS, CRITERIA, PRESETS, Scores, score
+from .selection import select
+
+_EPILOG = """examples:
+  ssmreduce inspect model.safetensors --adapter s5 --set conj_sym=true --set discretization=zoh
+  ssmreduce score model.safetensors --method last
+  ssmreduce prune model.safetensors small.safetensors --method last --ratio 0.33
+  ssmreduce compare model.safetensors small.safetensors
+
+Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
+Exit codes: 0 done, 1 an error (nothing is written), 2 wrong usage."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 an error that is said on standard error.
+
+    Examples
+    --------
+    >>> main(["inspect", "no-such-file.npz"])
+    1
+    """
+    args = _parser().parse_args(argv)
+    try:
+        result, table = args.run(args)
+    except SSMReduceError as error:
+        print(f"ssmreduce: error: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps(result, indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(table)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssmreduce",
+        description="Make deep state-space models smaller.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    command = _command(commands, "inspect", _inspect, "sizes, slowest poles, largest state norms, unstable states")
+    command.add_argument("file")
+    command = _command(commands, "score", _score, "one value a state")
+    command.add_argument("file")
+    _add_score_options(command)
+    command = _command(commands, "prune", _prune, "drop states and write a smaller checkpoint")
+    command.add_argument("file")
+    command.add_argument("output", help="its suffix names the format")
+    _add_score_options(command)
+    _add_select_options(command)
+    command.add_argument(
+        "--form", choices=FORMS, default="compact", help="how dropped states are written (%(default)s)"
+    )
+    command = _command(commands, "compare", _compare, "reduced checkpoints against the original")
+    command.add_argument("file", help="the original")
+    command.add_argument("reduced", nargs="+", help="reduced checkpoints")
+    command.add_argument("--length", type=int, default=1024, help="steps of white noise (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="plain data for programs")
+    command.add_argument("--adapter", choices=sorted(ADAPTERS), help="model family, where the file does not tell it")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FLAG=VALUE",
+        help="flag of the adapter that the file does not hold, such as conj_sym=true",
+    )
+    return command
+
+
+def _add_score_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--method", default="last", choices=[*PRESETS, *CRITERIA], metavar="METHOD", help=_METHODS)
+    command.add_argument("--allocation", choices=ALLOCATIONS, help="how layers compare (criteria only)")
+    command.add_argument("--scope", choices=("layer", "system"), default="layer", help=_SCOPE)
+    command.add_argument("--seed", type=int, default=0, help="of random methods (%(default)s)")
+
+
+_METHODS = "preset or criterion: " + ", ".join([*PRESETS, *CRITERIA]) + " (%(default)s)"
+_SCOPE = "treat a layer as a whole, or each of its systems (S4D features) alike (%(default)s)"
+
+
+def _add_select_options(command: argparse.ArgumentParser) -> None:
+    rule = command.add_mutually_exclusive_group(required=True)
+    rule.add_argument("--ratio", type=float, help="share of the states to drop, in [0, 1)")
+    rule.add_argument("--count", type=int, help="number of states of the whole model that stay")
+    rule.add_argument("--threshold", type=float, help="states with at least this score stay")
+    rule.add_argument("--orders", nargs="+", type=int, metavar="N", help="states that stay, a number a layer")
+    command.add_argument("--min-states", type=int, default=1, help="least number of states a layer (%(default)s)")
+    command.add_argument("--ties", choices=("stable", "keep"), help="which of equal scores stay")
+
+
+def _load(path: str, args: argparse.Namespace) -> SSMModel:
+    return load(path, adapter=_adapter(args))
+
+
+def _adapter(args: argparse.Namespace) -> Adapter | None:
+    if args.adapter is None:
+        if args.set:
+            raise UnknownNameError("--set gives flags of an adapter; name it with --adapter")
+        return None
+    return ADAPTERS[args.adapter].from_flags(dict(_flag(text) for text in args.set))
+
+
+def _flag(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _table(title: str, *headings: str) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    return table
+
+
+def _inspect(args: argparse.Namespace) -> tuple[dict, Any]:
+    inspection = inspect(_load(args.file, args))
+    return inspection.to_dict(), inspection
+
+
+def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
+    return score(model, args.method, allocation=args.allocation, scope=args.scope, seed=args.seed)
+
+
+def _score(args: argparse.Namespace) -> tuple[dict, Any]:
+    scores = _scores(_load(args.file, args), args)
+    table = _table(
+        f"{scores.method}, {scores.allocation}", "layer", "states", "smallest", "median", "largest", "infinite"
+    )
+    for name, value in scores.items():
+        finite = value[np.isfinite(value)]
+        summary = np.quantile(finite, [0.0, 0.5, 1.0]) if finite.size else [np.nan] * 3
+        table.add_row(name, str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
+    plain = {name: [v if np.isfinite(v) else None for v in value.ravel().tolist()] for name, value in scores.items()}
+    return {"method": scores.method, "allocation": scores.allocation, "scores": plain}, table
+
+
+def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
+    model = _load(args.file, args)
+    orders = None
+    if args.orders is not None:
+        if len(args.orders) != len(model):
+            raise UnknownNameError(f"--orders needs {len(model)} numbers, one a layer, got {len(args.orders)}")
+        orders = dict(zip(model, args.orders, strict=True))
+    selection = select(
+        _scores(model, args),
+        ratio=args.ratio,
+        count=args.count,
+        threshold=args.threshold,
+        orders=orders,
+        min_states=args.min_states,
+        ties=args.ties,
+        scope=args.scope,
+    )
+    save(prune(model, selection), args.output, form=args.form)
+    before, after = Path(args.file).stat().st_size, Path(args.output).stat().st_size
+    table = _table(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
+    for name, count in model.orders.items():
+        table.add_row(name, str(count), str(selection.orders[name]))
+    total = sum(selection.orders.values())
+    table.add_section()
+    table.add_row("all", str(sum(model.orders.values())), f"{total} ({selection.ratio:.1%} dropped)")
+    table.add_row("bytes", f"{before:,}", f"{after:,}")
+    result = {
+        "output": args.output,
+        "form": args.form,
+        "orders": dict(selection.orders),
+        "keep": {name: indices.tolist() for name, indices in selection.keep.items()},
+        "ratio": selection.ratio,
+        "threshold": selection.threshold if np.isfinite(selection.threshold) else None,
+        "bytes_before": before,
+        "bytes_after": after,
+    }
+    return result, table
+
+
+def _compare(args: argparse.Namespace) -> tuple[dict, Any]:
+    candidates = {path: _load(path, args) for path in args.reduced}
+    comparison = compare(_load(args.file, args), candidates, length=args.length, seed=args.seed)
+    return comparison.to_dict(), comparison

@@ -1,0 +1,130 @@
+"""Trade-off curves: several methods at several ratios, each evaluated."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .errors import UnknownNameError
+from .model import SSMModel
+from .reduction import prune, prune_unstructured
+from .scores import Criterion, score
+from .selection import select
+
+UNSTRUCTURED = "random_unstructured"
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One method at one ratio.
+
+    Attributes
+    ----------
+    method : str
+    ratio : float
+        Share of the states that was asked to be dropped.
+    states : int
+        States that are left in the whole model.
+    orders : dict
+        Layer name -> states that are left.
+    value : float
+        What `evaluate` returned.
+    """
+
+    method: str
+    ratio: float
+    states: int
+    orders: dict[str, int]
+    value: float
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rows of a sweep, in the order in which they were made."""
+
+    rows: tuple[SweepRow, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Labels of the methods."""
+        return tuple(dict.fromkeys(row.method for row in self.rows))
+
+    def curve(self, method: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ratios and values of one method."""
+        rows = [row for row in self.rows if row.method == method]
+        if not rows:
+            raise UnknownNameError(f"there is no method {method!r} in the sweep; it has {', '.join(self.methods)}")
+        return np.array([row.ratio for row in rows]), np.array([row.value for row in rows])
+
+    def to_dict(self) -> dict:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def sweep(
+    model: SSMModel,
+    evaluate: Callable[[SSMModel], float],
+    *,
+    methods: Iterable[str] | Mapping[str, str | Criterion] = ("last", "aire", "uniform_hinf", "global_hinf"),
+    ratios: Iterable[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sweep:
+    """Prune with every method at every ratio and evaluate the results.
+
+    Parameters
+    ----------
+    model : SSMModel
+    evaluate : callable
+        From a pruned model to a number (accuracy, loss, ...). It is called once for each different set of states.
+    methods : iterable of str, or mapping from label to method
+        Methods of `score` (names or functions), and ``random_unstructured`` (see `prune_unstructured`).
+    ratios : iterable of float
+        Shares of the states to drop, in [0, 1).
+    seed : int
+        For the random methods.
+    progress : callable, optional
+        Called with the number of rows done and the number of all rows.
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    UnknownNameError, SelectionError
+        As in `score` and `select`.
+
+    Examples
+    --------
+    >>> import ssmreduce as sr
+    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> curve = sweep(model, lambda m: float(sr.h2_norm(m["layers.0.seq"])), methods=["last"], ratios=[0.0, 0.5])
+    >>> [row.states for row in curve.rows]
+    [256, 128]
+    """
+    labelled = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
+    ratios = list(ratios)
+    rows: list[SweepRow] = []
+    known: dict[object, float] = {}
+    for label, method in labelled.items():
+        for candidate, key, ratio in _candidates(model, method, ratios, seed):
+            if key not in known:
+                known[key] = float(evaluate(candidate))
+            orders = candidate.orders
+            rows.append(SweepRow(label, float(ratio), sum(orders.values()), orders, known[key]))
+            if progress is not None:
+                progress(len(rows), len(labelled) * len(ratios))
+    return Sweep(tuple(rows))
+
+
+def _candidates(model: SSMModel, method: str | Criterion, ratios: list[float], seed: int):
+    """Pruned models with a key that tells equal ones."""
+    if method == UNSTRUCTURED:
+        for ratio in ratios:
+            yield prune_unstructured(model, ratio=ratio, seed=seed), (UNSTRUCTURED, ratio), ratio
+        return
+    scores = score(model, method, seed=seed)
+    for ratio in ratios:
+        selection = select(scores, ratio=ratio)
+        yield prune(model, selection), tuple(indices.tobytes() for indices in selection.keep.values()), ratio

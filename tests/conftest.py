@@ -1,0 +1,29 @@
+"""Seeded generators, the hypothesis profile, and arrays of several libraries."""
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ssmreduce", derandomize=True, deadline=None, max_examples=40)
+settings.load_profile("ssmreduce")
+
+
+@pytest.fixture
+def rng(request):
+    """Generator seeded from the test's name, parameters included."""
+    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture(params=["torch", "jax", "array_api_strict"])
+def as_array(request):
+    """Function from a NumPy array to an array of another library, in the same precision."""
+    library = pytest.importorskip(request.param)
+    if request.param == "torch":
+        yield lambda array: library.from_numpy(np.array(array))
+    elif request.param == "jax":
+        with library.enable_x64(True):
+            yield library.numpy.asarray
+    else:
+        yield library.asarray
