@@ -1,6 +1,6 @@
 r"""Closed-form Gramians of diagonal systems and their factors; see the theory page on Gramians.
 
-The solution of :math:`P = \Lambda P \Lambda^* + B B^*` is :math:`P_{ij} = (B B^*)_{ij} / (1 - \lambda_i \bar\lambda_j)`.
+For :math:`P = \Lambda P \Lambda^* + B B^*` it is :math:`P_{ij} = (B B^*)_{ij} / (1 - \lambda_i \bar\lambda_j)`.
 """
 
 import numpy as np
