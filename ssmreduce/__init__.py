@@ -1,12 +1,13 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
 from . import adapters, errors, plot
+from .certificates import Certificate, certify, error_system
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
-from .reduction import prune, prune_unstructured
+from .reduction import Reduction, balanced_truncation, hankel_orders, prune, prune_unstructured, reduce
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
@@ -18,18 +19,23 @@ from .trees import flatten, unflatten
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "Chunk",
     "Comparison",
     "DiagonalSSM",
     "Inspection",
+    "Reduction",
     "SSMModel",
     "Scores",
     "Selection",
     "StateSpace",
     "Sweep",
     "adapters",
+    "balanced_truncation",
     "bilinear",
+    "certify",
     "compare",
+    "error_system",
     "errors",
     "export",
     "flatten",
@@ -40,6 +46,7 @@ __all__ = [
     "h2",
     "h2_norm",
     "h2_reference",
+    "hankel_orders",
     "hinf",
     "hinf_reference",
     "impulse_response",
@@ -54,6 +61,7 @@ __all__ = [
     "prune",
     "prune_unstructured",
     "read",
+    "reduce",
     "replace_system",
     "save",
     "score",

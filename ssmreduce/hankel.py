@@ -5,11 +5,10 @@ import numpy as np
 from ._arrays import Array, namespace
 from .dense import dense_hankel_singular_values
 from .errors import UnknownNameError
-from .gramians import cauchy_factor, one_minus_products, output_matrix, require_causal, require_stable
+from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable, safe_cholesky
 from .systems import DiagonalSSM, StateSpace
 
 ACCURACIES = ("absolute", "relative")
-_SAFE_PIVOT = 1e-5  # of a Cholesky factor with unit diagonal: below it, a formed Gramian has lost half its digits
 _SWEEPS = 60
 
 
@@ -129,36 +128,9 @@ def _adjoint(matrix: Array) -> Array:
     return xp.conj(xp.matrix_transpose(matrix))
 
 
-def _real_gramian(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Gramian of a real system in the coordinates sqrt(2) (Re x, Im x), shape (..., 2 n, 2 n)."""
-    n = Lambda.shape[-1]
-    own = rows @ _adjoint(rows) / one_minus_products(Lambda, Lambda)
-    cross = rows @ np.swapaxes(rows, -1, -2) / one_minus_products(Lambda, np.conj(Lambda))
-    gramian = np.empty((*Lambda.shape[:-1], 2 * n, 2 * n))
-    gramian[..., :n, :n] = own.real + cross.real
-    gramian[..., n:, n:] = own.real - cross.real
-    gramian[..., n:, :n] = own.imag + cross.imag
-    gramian[..., :n, n:] = np.swapaxes(gramian[..., n:, :n], -1, -2)
-    return gramian
-
-
-def _safe_cholesky(gramian: np.ndarray) -> np.ndarray | None:
-    """Cholesky factor with the diagonal scaled to 1 first; None where it fails or a pivot is too small to trust."""
-    diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
-    if not np.all(diagonal > 0):
-        return None
-    scale = np.sqrt(diagonal)[..., :, None]
-    try:
-        factor = np.linalg.cholesky(gramian / scale / np.swapaxes(scale, -1, -2))
-    except np.linalg.LinAlgError:
-        return None
-    pivots = np.diagonal(factor, axis1=-2, axis2=-1)
-    return scale * factor if pivots.size and pivots.min() > _SAFE_PIVOT else None
-
-
 def _fast(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray | None:
-    L = _safe_cholesky(_real_gramian(ssm.Lambda, ssm.B))
-    K = None if L is None else _safe_cholesky(_real_gramian(np.conj(ssm.Lambda), _adjoint(C)))
+    L = safe_cholesky(real_gramian(ssm.Lambda, ssm.B))
+    K = None if L is None else safe_cholesky(real_gramian(np.conj(ssm.Lambda), _adjoint(C)))
     if L is None or K is None:
         return None
     return ssm.kappa / 2.0 * np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
