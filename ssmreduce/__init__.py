@@ -7,7 +7,18 @@ from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
-from .reduction import Reduction, balanced_truncation, hankel_orders, prune, prune_unstructured, reduce
+from .reduction import (
+    Reduction,
+    balanced_truncation,
+    compensate,
+    compensated_truncation,
+    greedy_elimination,
+    hankel_orders,
+    modal_truncation,
+    prune,
+    prune_unstructured,
+    reduce,
+)
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
@@ -35,6 +46,8 @@ __all__ = [
     "bilinear",
     "certify",
     "compare",
+    "compensate",
+    "compensated_truncation",
     "error_system",
     "errors",
     "export",
@@ -43,6 +56,7 @@ __all__ = [
     "from_control",
     "from_dlti",
     "from_state_space",
+    "greedy_elimination",
     "h2",
     "h2_norm",
     "h2_reference",
@@ -57,6 +71,7 @@ __all__ = [
     "magnitude",
     "modal_h2_norms",
     "modal_hinf_norms",
+    "modal_truncation",
     "plot",
     "prune",
     "prune_unstructured",

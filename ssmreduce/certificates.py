@@ -8,7 +8,7 @@ from ._arrays import to_numpy
 from .errors import ShapeError
 from .hankel import hankel_singular_values
 from .peak_gain import peak_gain
-from .reduction._base import output_rows, real_factor, real_outputs, single_systems
+from .reduction._base import output_rows, real_factor, real_outputs, single_systems, stable_part
 from .systems import DiagonalSSM, take_states, unstable_states
 
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
@@ -213,7 +213,7 @@ def _energy(ssm: DiagonalSSM) -> float:
 def _bounds(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:
     """Real order, lower bound and a-priori bound of a layer, from its stable part."""
     pairs = zip(single_systems(ssm), single_systems(reduced), strict=True)
-    bounds = [_bounds_of_one(_stable(one), _stable(other)) for one, other in pairs]
+    bounds = [_bounds_of_one(stable_part(one), stable_part(other)) for one, other in pairs]
     orders, lower, a_priori = zip(*bounds, strict=True) if bounds else ((0,), (0.0,), (0.0,))
     return max(orders), max(lower), max(a_priori)
 
@@ -238,10 +238,6 @@ def _lower_bound(ssm: DiagonalSSM, reduced: DiagonalSSM, form: str) -> float:
 
 def _degree(values: np.ndarray) -> int:
     return int(np.count_nonzero(values > _RANK * values.max(initial=0.0)))
-
-
-def _stable(ssm: DiagonalSSM) -> DiagonalSSM:
-    return take_states(ssm, np.setdiff1d(np.arange(ssm.order), unstable_states(ssm)))
 
 
 def _halves(ssm: DiagonalSSM) -> list[DiagonalSSM]:

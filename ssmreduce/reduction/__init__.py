@@ -3,8 +3,22 @@
 from ._base import Reduction
 from .allocation import hankel_orders
 from .balanced import balanced_truncation
-from .modal import prune
+from .compensated import compensate, compensated_truncation
+from .greedy import greedy_elimination
+from .modal import modal_truncation, prune
 from .registry import METHODS, reduce
 from .unstructured import prune_unstructured
 
-__all__ = ["METHODS", "Reduction", "balanced_truncation", "hankel_orders", "prune", "prune_unstructured", "reduce"]
+__all__ = [
+    "METHODS",
+    "Reduction",
+    "balanced_truncation",
+    "compensate",
+    "compensated_truncation",
+    "greedy_elimination",
+    "hankel_orders",
+    "modal_truncation",
+    "prune",
+    "prune_unstructured",
+    "reduce",
+]

@@ -81,7 +81,7 @@ def reduce_each(ssm: DiagonalSSM, order: int, method: Method, name: str, *, iden
     if identity and order == ssm.order:
         return Reduction(ssm, order, name, 2 * order, 0.0)
     parts = [_reduce_stable(one, order, method) for one in single_systems(ssm)]
-    reduced = _batched([part.ssm for part in parts], ssm)
+    reduced = batched([part.ssm for part in parts], ssm)
     bound = max((part.bound for part in parts), default=0.0)
     return Reduction(reduced, reduced.order, name, max((part.real_order for part in parts), default=0), bound)
 
@@ -107,12 +107,17 @@ def _reduce_stable(ssm: DiagonalSSM, order: int, method: Method) -> Part:
         raise SelectionError(
             f"{ssm!r} has {apart.size} unstable states, which are kept as they are; an order of {order} is below that"
         )
-    stable = take_states(ssm, np.setdiff1d(np.arange(ssm.order), apart))
-    part = method(stable, order - apart.size)
-    return replace(part, ssm=_joined(part.ssm, take_states(ssm, apart)), real_order=part.real_order + 2 * apart.size)
+    part = method(stable_part(ssm), order - apart.size)
+    return replace(part, ssm=joined(part.ssm, take_states(ssm, apart)), real_order=part.real_order + 2 * apart.size)
 
 
-def _joined(first: DiagonalSSM, second: DiagonalSSM) -> DiagonalSSM:
+def stable_part(ssm: DiagonalSSM) -> DiagonalSSM:
+    """A single system without its unstable states."""
+    apart = unstable_states(ssm)
+    return take_states(ssm, np.setdiff1d(np.arange(ssm.order), apart)) if apart.size else ssm
+
+
+def joined(first: DiagonalSSM, second: DiagonalSSM) -> DiagonalSSM:
     """States of both, the feedthrough of the first."""
     reverse = None
     if first.C_reverse is not None and second.C_reverse is not None:
@@ -126,12 +131,12 @@ def _joined(first: DiagonalSSM, second: DiagonalSSM) -> DiagonalSSM:
     )
 
 
-def _batched(systems: list[DiagonalSSM], like: DiagonalSSM) -> DiagonalSSM:
+def batched(systems: list[DiagonalSSM], like: DiagonalSSM) -> DiagonalSSM:
     """One batch of single systems, filled up with silent states to one order."""
     if not like.batch:
         return systems[0]
     order = max((ssm.order for ssm in systems), default=0)
-    systems = [_joined(ssm, _silent(ssm, order - ssm.order)) for ssm in systems]
+    systems = [joined(ssm, _silent(ssm, order - ssm.order)) for ssm in systems]
 
     def stacked(name: str) -> np.ndarray:
         arrays = np.stack([getattr(ssm, name) for ssm in systems])

@@ -7,8 +7,8 @@ from ..hankel import hankel_singular_values
 from ..model import SSMModel
 from ..scores import Scores
 from ..selection import select
-from ..systems import DiagonalSSM, take_states, unstable_states
-from ._base import output_rows, single_systems
+from ..systems import DiagonalSSM
+from ._base import output_rows, single_systems, stable_part
 
 RULES = ("energy", "global")
 
@@ -78,12 +78,11 @@ def _values(ssm: DiagonalSSM, rule: str) -> np.ndarray:
     """One value a stored state, shape (..., n): what is missing before it is kept; infinite for unstable states."""
     values = np.full((int(np.prod(ssm.batch, dtype=int)), ssm.order), np.inf)
     for row, one in zip(values, single_systems(ssm), strict=True):
-        apart = unstable_states(one)
-        stable = take_states(one, np.setdiff1d(np.arange(one.order), apart))
+        stable = stable_part(one)
         C = output_rows(stable)
         causal = DiagonalSSM(stable.Lambda, stable.B, C, np.zeros((C.shape[0], one.inputs)), conj_sym=one.conj_sym)
         sigma = hankel_singular_values(causal)
-        row[apart.size :] = np.cumsum(sigma[::-1])[::-1][::2] if rule == "energy" else sigma[::2]
+        row[one.order - stable.order :] = np.cumsum(sigma[::-1])[::-1][::2] if rule == "energy" else sigma[::2]
     if rule == "energy":
         total = float(np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0).sum())
         values = values / (total or 1.0)

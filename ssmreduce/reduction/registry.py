@@ -1,6 +1,7 @@
 """`reduce`: any method on the layers of a model."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,15 @@ from ..model import SSMModel, replace_system
 from ..systems import DiagonalSSM
 from ._base import Reduction
 from .balanced import balanced_truncation
+from .compensated import compensated_truncation
+from .greedy import greedy_elimination
+from .modal import modal_truncation
 
 METHODS: dict[str, Callable[..., Reduction]] = {
+    "modal": modal_truncation,
+    "compensated": compensated_truncation,
+    "greedy": greedy_elimination,
+    "greedy_hankel": partial(greedy_elimination, rule="hankel"),
     "balanced": balanced_truncation,
 }
 """Methods by name: functions of a system and the number of stored states that may be left."""
@@ -30,7 +38,7 @@ def reduce(
         are not named stay as they are. May be left out where the method finds the order (``tolerance=...``): then every
         layer is reduced.
     method : str
-        One of ``balanced``.
+        ``balanced``, ``greedy``, ``greedy_hankel``, ``compensated`` or ``modal``; see the page "How to choose".
     **options
         Of the method's function.
 
