@@ -1,7 +1,8 @@
 """Time to read, score, select and write a model, against a plain NumPy transcription of the LAST formula.
 
 The transcription knows the one layout that it reads, checks nothing, and slices with Boolean masks: what a user would
-write for one experiment. Both sides run in turns in the same process, on one thread. Run: python benchmarks/bench_journey.py
+write for one experiment. Both sides run in turns in the same process, on one thread.
+Run: python benchmarks/bench_journey.py
 """
 
 import os
@@ -22,7 +23,10 @@ import ssmreduce as sr
 
 ADAPTER = sr.adapters.S5(conj_sym=True, discretization="zoh")
 RATIO = 0.33
-SIZES = {"Path-X (6 layers, H 128, 128 states)": (6, 128, 128), "large (24 layers, H 2048, 512 states)": (24, 2048, 512)}
+SIZES = {
+    "Path-X (6 layers, H 128, 128 states)": (6, 128, 128),
+    "large (24 layers, H 2048, 512 states)": (24, 2048, 512),
+}
 
 
 def make_checkpoint(path: Path, layers: int, width: int, states: int) -> None:

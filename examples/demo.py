@@ -31,7 +31,7 @@ METHODS = {
 def parse() -> argparse.Namespace:
     """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ratio", type=float, default=0.4, help="share of the states to drop in the file (%(default)s)")
+    parser.add_argument("--ratio", type=float, default=0.4, help="share of the states to drop (%(default)s)")
     parser.add_argument("--method", default="aire", help="method that chooses them (%(default)s)")
     parser.add_argument("--checkpoint", type=Path, default=HERE / "s5_digits" / "model.safetensors")
     parser.add_argument("--out", type=Path, default=HERE / "output", help="folder of the results (%(default)s)")

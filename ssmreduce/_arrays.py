@@ -12,10 +12,8 @@ Array = Any
 
 
 def namespace(*arrays: Array) -> Any:
-    """Array API namespace of the arrays; NumPy for lists and scalars."""
+    """Array API namespace of the arrays, which must come from one library; other values do not count."""
     known = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
-    if not known:
-        return array_api_compat.array_namespace(np.empty(0))
     try:
         return array_api_compat.array_namespace(*known)
     except TypeError:
@@ -31,8 +29,12 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
         raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
     dtype = xp.complex128 if complex_ else xp.float64
-    if not (isinstance(value, np.ndarray) and value.dtype == dtype and not value.flags.writeable):
+    # A read-only array that owns its memory is ours already; a read-only view may look at memory that others write.
+    private = isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable
+    if not (private and value.dtype == dtype):
         value = xp.astype(value, dtype)
+    if value.dtype != dtype:  # JAX narrows, with no more than a warning
+        raise ArrayKindError(f"{name} needs double precision, got {value.dtype}; JAX: set jax_enable_x64")
     if isinstance(value, np.ndarray):
         if not np.isfinite(value).all():
             raise NonFiniteError(f"{name} holds NaN or infinite values")

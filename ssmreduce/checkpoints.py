@@ -4,6 +4,7 @@ Nothing that a file contains is ever executed: npz without pickles, PyTorch file
 written whole or not at all.
 """
 
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -61,9 +62,11 @@ def read_file(path: str | os.PathLike) -> tuple[Params, dict[str, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"there is no file {str(path)!r}")
-    kind = _sniff(path)
+        what = "it is a directory" if path.is_dir() else "there is no such file"
+        raise MissingFileError(f"cannot read {str(path)!r}: {what}")
+    kind = "unknown format"
     try:
+        kind = _sniff(path)
         return _READERS[kind](path)
     except (UnsafeFileError, CheckpointFormatError, MissingDependencyError):
         raise
@@ -75,9 +78,7 @@ def _sniff(path: Path) -> str:
     """Format by content; the suffix decides only between formats that look alike."""
     with path.open("rb") as file:
         head = file.read(16)
-    if head[:2] == b"PK":
-        if not zipfile.is_zipfile(path):
-            raise CheckpointFormatError(f"{str(path)!r} is truncated or corrupted (a broken zip archive)")
+    if head[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if any(name.endswith("data.pkl") for name in names):
@@ -221,22 +222,29 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
         temporary.unlink(missing_ok=True)
 
 
-def _arrays_only(params: Mapping[str, Any], kind: str) -> dict[str, np.ndarray]:
+def _array(what: str, leaf: Any, kind: str, dtype_kinds: str = "biufc") -> np.ndarray:
+    """The array with its rows together, or an error where the format would lose its dtype."""
+    if leaf.dtype.kind not in dtype_kinds and foreign_name(leaf.dtype) is None:
+        raise CheckpointFormatError(f"{what} has dtype {leaf.dtype}, which a {kind} file cannot hold")
+    return np.asarray(leaf, order="C")
+
+
+def _arrays_only(params: Mapping[str, Any], kind: str, dtype_kinds: str = "biufc") -> dict[str, np.ndarray]:
     arrays = {}
     for name, leaf in params.items():
         if isinstance(leaf, Mapping) and not leaf:
             continue  # an empty branch has nothing to store
-        if not isinstance(leaf, np.ndarray | np.generic) or leaf.dtype.hasobject:
+        if not isinstance(leaf, np.ndarray | np.generic):
             raise CheckpointFormatError(
                 f"{name!r} is a {type(leaf).__name__}, which a {kind} file cannot hold; use .msgpack or .pt"
             )
-        arrays[name] = np.asarray(leaf, order="C")
+        arrays[name] = _array(repr(name), leaf, kind, dtype_kinds)
     return arrays
 
 
 def _write_npz(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
     with path.open("xb") as file:
-        np.savez(file, **_arrays_only(params, "npz"))  # type: ignore[arg-type]
+        np.savez(file, **_arrays_only(params, "npz", "biufcSUMm"))  # type: ignore[arg-type]
 
 
 def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
@@ -265,9 +273,11 @@ def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str,
     def encode(leaf: Any) -> Any:
         if isinstance(leaf, complex):
             return msgpack.ExtType(2, msgpack.packb((leaf.real, leaf.imag)))
-        if isinstance(leaf, np.ndarray | np.generic) and not leaf.dtype.hasobject:
+        if isinstance(leaf, np.ndarray | np.generic):
             name = foreign_name(leaf.dtype) or leaf.dtype.name
-            data = msgpack.packb((leaf.shape, name, np.ascontiguousarray(leaf).tobytes()), use_bin_type=True)
+            array = _array("a leaf", leaf, "msgpack")
+            array = array.astype(array.dtype.newbyteorder("="), copy=False)
+            data = msgpack.packb((array.shape, name, array.tobytes()), use_bin_type=True)
             return msgpack.ExtType(1 if isinstance(leaf, np.ndarray) else 3, data)
         raise CheckpointFormatError(f"a {type(leaf).__name__} leaf cannot be stored in a msgpack file")
 
@@ -280,16 +290,19 @@ def _write_torch(path: Path, params: Mapping[str, Any], metadata: Mapping[str, s
     torch = optional_import("torch", "torch")
 
     def encode(leaf: Any) -> Any:
-        if not isinstance(leaf, np.ndarray):
+        if not isinstance(leaf, np.ndarray | np.generic):
             return leaf
-        foreign = foreign_name(leaf.dtype)
+        array = _array("a leaf", leaf, "PyTorch").copy()
+        foreign = foreign_name(array.dtype)
         if foreign is None:
-            return torch.from_numpy(np.array(leaf, order="C"))
+            return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         bits = "i2" if FOREIGN[foreign] == "<u2" else "u1"
-        return torch.from_numpy(np.array(leaf, order="C").view(bits)).view(getattr(torch, foreign))
+        return torch.from_numpy(array.view(bits)).view(getattr(torch, foreign))
 
+    buffer = io.BytesIO()  # torch.save hides the cause where the disk is full
+    torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), buffer)
     with path.open("xb") as file:
-        torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), file)
+        file.write(buffer.getbuffer())
 
 
 _WRITERS: dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, str]], None]] = {

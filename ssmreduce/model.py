@@ -201,8 +201,8 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
     UnknownNameError
         An unknown form.
     NotRepresentableError
-        ``compact`` with different numbers of states in the features of one layer, or a re-realised layer that the
-        model family cannot hold.
+        ``compact`` with different numbers of states in the features of one layer, ``padded`` where a layer was read
+        with fewer states than another one needs, or a re-realised layer that the model family cannot hold.
 
     Examples
     --------
@@ -230,6 +230,10 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
 
 def _restricted(model: SSMModel, name: str, form: str, widest: int) -> Params:
     systems, n = model.adapter.sizes(model.params, name)
+    if form == "padded" and n < widest:
+        raise NotRepresentableError(
+            f"layer {name!r} has {n} states and cannot be padded to {widest}: only states that were dropped fill slots"
+        )
     index, valid = model.state_index(name, widest if form == "padded" else None)
     if form == "compact" and not valid.all():
         counts = valid.sum(axis=1)

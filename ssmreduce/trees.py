@@ -53,9 +53,9 @@ def flatten(tree: Any) -> Params:
     """
     if not isinstance(tree, Mapping) and callable(getattr(tree, "state_dict", None)):
         tree = tree.state_dict()
-    if not isinstance(tree, Mapping):
+    if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
         raise CheckpointFormatError(
-            f"expected a mapping of parameters or a module with state_dict(), got {type(tree).__name__}"
+            f"expected a mapping from names to parameters or a module with state_dict(), got {type(tree).__name__}"
         )
     flat: Params = {}
     _flatten_into(flat, tree, "")

@@ -149,6 +149,7 @@ class Adapter(ABC):
         layout, _, leaves = self._matched(params, name)
         old = self.get(params, name)
         self._check_kind(old, ssm, name)
+        self._check_order(ssm.order, name)
         with np.errstate(all="ignore"):  # what cannot be encoded becomes NaN or inf, and fails the check below
             fresh = self._encode(ssm, self._tensors(params, name))
         unchanged = _unchanged(old, ssm)
@@ -164,6 +165,7 @@ class Adapter(ABC):
 
     def restrict(self, params: Mapping[str, Any], name: str, index: np.ndarray, valid: np.ndarray) -> Params:
         """Arrays of the layer with the states at `index`, shape (s, r); those not `valid` lose input and output."""
+        self._check_order(index.shape[1], name)
         layout, sizes, leaves = self._matched(params, name)
         result: Params = {}
         for leaf, key in leaves.items():
@@ -200,6 +202,12 @@ class Adapter(ABC):
         if kind(old) != kind(new):
             raise NotRepresentableError(f"layer {name!r} holds {old!r}; it cannot hold {new!r}, which differs in kind")
 
+    def _check_order(self, order: int, name: str) -> None:
+        if order == 0:
+            raise NotRepresentableError(
+                f"layer {name!r} would keep no state, and its arrays hold one at least; form='mask' can write that"
+            )
+
     def _check_held(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> None:
         try:
             with np.errstate(all="ignore"):
@@ -230,10 +238,9 @@ def _prefixes(key: str, anchors: tuple[str, ...]) -> Iterator[str]:
 
 
 def _full_name(params: Mapping[str, Any], name: str, leaf: str) -> str:
-    if name == ROOT:
-        return leaf if leaf in params else leaf.replace(".", "/")
-    slashed = f"{name}/{leaf.replace('.', '/')}"
-    return slashed if slashed in params else f"{name}.{leaf}"
+    starts = ("",) if name == ROOT else (f"{name}/", f"{name}.")
+    names = [start + leaf.replace(".", dot) for start in starts for dot in "./"]
+    return next((name for name in names if name in params), names[-1])
 
 
 def _match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> dict[str, int] | Mismatch:
