@@ -1,5 +1,6 @@
 """Arrays of any namespace: double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
 
+import sys
 from typing import Any
 
 import array_api_compat
@@ -45,6 +46,11 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
 def to_numpy(value: Array) -> np.ndarray:
     """Copy to the host where needed; for messages, counts and sorting, not for hot paths."""
     return np.asarray(value.detach().cpu() if array_api_compat.is_torch_array(value) else value)
+
+
+def is_traced(value: Array) -> bool:
+    """Whether the value is a JAX tracer, whose numbers cannot be looked at (inside jax.grad or jax.jit)."""
+    return array_api_compat.is_jax_array(value) and isinstance(value, sys.modules["jax"].core.Tracer)
 
 
 def _square_with_error(x: Array) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """Certified peak gain and H-infinity norm of whole layers; the theory page "Peak gain" proves the bracket."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,11 @@ import numpy as np
 from ._arrays import Array, one_minus_abs2, to_numpy
 from .errors import UnknownNameError
 from .gramians import require_causal, require_stable
-from .systems import DiagonalSSM
+from .level_set import dense_form, level_set_peak_gain
+from .systems import DiagonalSSM, StateSpace
+
+METHODS = ("auto", "exclusion", "level-set")
+_WIDE = 32  # inputs and outputs from which a few samples cost as much as the level-set method
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +29,24 @@ class PeakGain:
         Proven upper bound.
     samples : int
         Frequency samples taken.
+    method : str
+        ``"exclusion"``; or ``"level-set"``, whose `upper` holds up to the rounding of an eigenvalue solver, unproven.
     """
 
     gain: Any
     omega: Any
     upper: Any
     samples: Any
+    method: str = "exclusion"
 
 
 def peak_gain(
-    ssm: DiagonalSSM, *, rtol: float = 1e-6, max_samples: int | None = None, threads: int | None = None
+    ssm: DiagonalSSM | StateSpace,
+    *,
+    rtol: float = 1e-6,
+    method: str = "auto",
+    max_samples: int | None = None,
+    threads: int | None = None,
 ) -> PeakGain:
     r"""Peak gain on the unit circle, bracketed: :math:`gain \le \max_\omega \sigma_{max}(G(e^{j\omega})) \le upper`.
 
@@ -43,12 +55,16 @@ def peak_gain(
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM or StateSpace
         Stable. Any number of inputs and outputs; each system of a batch has its own peak gain (the gain of the layer
         that they form together is the largest).
     rtol : float, default 1e-6
         ``upper / gain - 1`` to stop at; tight values cost little. Where rounding of the frequency response does not
         allow it, the bracket is wider and says so.
+    method : {"auto", "exclusion", "level-set"}, default "auto"
+        ``"exclusion"`` proves its bracket. ``"level-set"`` is for single causal systems, and the method for a
+        `StateSpace`. ``"auto"`` takes the exclusion, and turns to level sets where the order is below the number of
+        inputs and outputs and the first samples have not closed the bracket.
     max_samples : int, optional
         Budget of frequency samples a system; when it is used up the bracket is returned as it is, which is still
         proven. Default 100 a state and 20,000 more.
@@ -63,8 +79,10 @@ def peak_gain(
     ------
     UnstableSystemError
         Poles on or outside the unit circle; the message names the states.
+    NotCausalError
+        Level sets of a bidirectional system.
     UnknownNameError
-        `rtol` or `max_samples` that is not positive.
+        Another `method`; `rtol` or `max_samples` that is not positive; level sets of a batch.
 
     Notes
     -----
@@ -82,11 +100,39 @@ def peak_gain(
     """
     if not rtol > 0 or (max_samples is not None and max_samples < 1):
         raise UnknownNameError(f"rtol and max_samples must be positive, got {rtol} and {max_samples}")
+    if method not in METHODS:
+        raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
+    if isinstance(ssm, StateSpace):
+        if method == "exclusion":
+            raise UnknownNameError("phase exclusion needs a DiagonalSSM; a StateSpace takes level sets")
+        return PeakGain(*level_set_peak_gain(ssm, rtol), method="level-set")
     require_stable(ssm, "the peak gain")
+    if method == "level-set":
+        return _by_level_sets(ssm, rtol)
+    narrow = ssm.bidirectional or ssm.batch or min(ssm.inputs, ssm.outputs) < max(_WIDE, 2 * ssm.order)
+    if method == "auto" and not narrow and max_samples is None:
+        first = _by_exclusion(ssm, rtol, 64 + 4 * ssm.order, threads)
+        return first if first.upper <= first.gain * (1.0 + rtol) else _tighter(first, _by_level_sets(ssm, rtol))
+    return _by_exclusion(ssm, rtol, 20_000 + 100 * ssm.order if max_samples is None else int(max_samples), threads)
+
+
+def _tighter(first: PeakGain, second: PeakGain) -> PeakGain:
+    samples = first.samples + second.samples
+    best = second if second.upper / second.gain < first.upper / first.gain else first
+    return replace(best, samples=samples)
+
+
+def _by_level_sets(ssm: DiagonalSSM, rtol: float) -> PeakGain:
+    require_causal(ssm, "the level-set method")
+    if ssm.batch:
+        raise UnknownNameError(f"level sets take one system, not {ssm!r}")
+    return PeakGain(*level_set_peak_gain(dense_form(ssm), rtol), method="level-set")
+
+
+def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | None) -> PeakGain:
     from .kernels import _peak, _threads
 
     arrays = _Arrays(ssm)
-    budget = 20_000 + 100 * ssm.order if max_samples is None else int(max_samples)
     found = np.empty((arrays.count, 4))
 
     def part(start: int, stop: int) -> None:
@@ -101,17 +147,17 @@ def peak_gain(
     return PeakGain(gain, omega, upper, samples.astype(np.int64))
 
 
-def hinf_norm(ssm: DiagonalSSM, *, rtol: float = 1e-6, threads: int | None = None) -> Array:
+def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int | None = None) -> Array:
     r"""H-infinity norm of a stable causal system: the largest gain from input to output energy.
 
     .. math:: \|G\|_\infty = \max_\omega \sigma_{max}(G(e^{j\omega})) = \max_u \|y\|_2 / \|u\|_2
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM or StateSpace
         Causal and stable.
     rtol : float, default 1e-6
-        Proven relative accuracy; see `peak_gain`, which also returns the bracket.
+        Relative accuracy; see `peak_gain`, which also returns the bracket.
     threads : int, optional
         Threads over the systems of a batch.
 
@@ -132,7 +178,8 @@ def hinf_norm(ssm: DiagonalSSM, *, rtol: float = 1e-6, threads: int | None = Non
     >>> round(hinf_norm(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])), 12)
     2.0
     """
-    require_causal(ssm, "the H-infinity norm")
+    if isinstance(ssm, DiagonalSSM):
+        require_causal(ssm, "the H-infinity norm")
     return peak_gain(ssm, rtol=rtol, threads=threads).gain
 
 

@@ -6,7 +6,6 @@ from norm_oracles import (
     ADVERSARIAL,
     adversarial_ssm,
     all_pass,
-    dense,
     gain_on_grids,
     peak_mp,
     random_ssm,
@@ -202,11 +201,3 @@ def test_points_of_the_circle_keep_relative_angles():
     assert two_sum(1.0, 1e-20) == (1.0, 1e-20)
     product, error = two_product(1.0 + 2.0**-30, 1.0 + 2.0**-30)
     assert (product, error) == (1.0 + 2.0**-29, 2.0**-60)
-
-
-def test_dense_frequency_response_has_the_same_peak():
-    ssm = random_ssm(np.random.default_rng(10), 5, 2, 3)
-    system, peak = dense(ssm), peak_gain(ssm)
-    z = np.exp(1j * peak.omega)
-    G = system.D + system.C @ np.linalg.solve(z * np.eye(10) - system.A, system.B)
-    np.testing.assert_allclose(np.linalg.norm(G, 2), peak.gain, rtol=1e-10)

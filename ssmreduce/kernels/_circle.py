@@ -68,7 +68,10 @@ def angle_between(a: Point, b: Point) -> float:
     """Angle (rad, >= 0) from a to b."""
     re = (b[0] - a[0]) + (b[2] - a[2])
     im = (b[1] - a[1]) + (b[3] - a[3])
-    return 2.0 * math.asin(min(1.0, 0.5 * math.hypot(re, im)))
+    chord = math.hypot(re, im)
+    if chord > 1.5:  # where the arc sine is ill-conditioned
+        return abs(math.atan2(a[0] * b[1] - a[1] * b[0], a[0] * b[0] + a[1] * b[1]))
+    return 2.0 * math.asin(0.5 * chord)
 
 
 @numba.njit(cache=True, nogil=True)

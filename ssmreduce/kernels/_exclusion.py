@@ -10,6 +10,10 @@ from ._circle import Point
 _UNIT = 2.0**-53
 _UNBOUNDED = 1e280  # priorities above this one stand for intervals without a bound yet
 _EASY = 0.6  # a cheap upper bound of a sample is good enough below this share of the best gain
+_FAIR = 0.95  # and one that a Cholesky factorisation has verified below this one
+_MARGIN = 1.05
+_POWER_STEPS = 10
+_WIDE = 32  # order from which that is cheaper than eigenvalues
 
 
 @numba.njit(cache=True, nogil=True)
@@ -97,8 +101,50 @@ def _transfer(E: np.ndarray, F: np.ndarray, D: np.ndarray, work: tuple) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, enough: float) -> tuple[float, bool]:
-    """Largest singular value, or an upper bound at most `enough` (then False); overwrites G_star (m, p) and H."""
+def _is_positive_definite(H: np.ndarray, L: np.ndarray, shift: float) -> bool:
+    """Whether shift I - H has a Cholesky factor; overwrites L with it."""
+    n = H.shape[0]
+    column = np.empty(n, dtype=np.complex128)
+    for i in range(n):
+        for j in range(i):
+            L[i, j] = -H[i, j]
+        L[i, i] = shift - H[i, i].real
+    for k in range(n):
+        pivot = L[k, k].real
+        if pivot <= 0.0:
+            return False
+        for i in range(k + 1, n):
+            column[i] = complex(L[i, k].real, -L[i, k].imag)
+        for i in range(k + 1, n):
+            factor = L[i, k] / pivot
+            for j in range(k + 1, i + 1):
+                L[i, j] -= factor * column[j]
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _rayleigh(H: np.ndarray, x: np.ndarray) -> float:
+    """Lower bound of the largest eigenvalue by power steps from x, which is overwritten."""
+    value = 0.0
+    for _ in range(_POWER_STEPS):
+        y = np.dot(H, x)
+        square = 0.0
+        value = 0.0
+        for i in range(x.shape[0]):
+            value += x[i].real * y[i].real + x[i].imag * y[i].imag
+            square += y[i].real ** 2 + y[i].imag ** 2
+        if square == 0.0:
+            x[:] = 1.0 / math.sqrt(x.shape[0])
+            return 0.0
+        for i in range(x.shape[0]):
+            x[i] = y[i] / math.sqrt(square)
+    return value
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, x: np.ndarray, best: float) -> tuple:
+    """Largest singular value, or an upper bound well below `best` (then False); overwrites the other arrays."""
+    enough = _EASY * best
     p, m = G.shape
     square = 0.0
     for i in range(p):
@@ -122,6 +168,10 @@ def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, en
             fourth += H[i, j].real ** 2 + H[i, j].imag ** 2
     if math.sqrt(math.sqrt(fourth)) <= enough:
         return math.sqrt(math.sqrt(fourth)), False
+    if H.shape[0] >= _WIDE and best > 0.0:
+        estimate = _rayleigh(H, x) * _MARGIN
+        if estimate < (_FAIR * best) ** 2 and _is_positive_definite(H, np.empty_like(H), estimate):
+            return math.sqrt(estimate), False
     return math.sqrt(max(0.0, np.linalg.eigvalsh(H)[-1])), True
 
 

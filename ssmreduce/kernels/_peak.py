@@ -7,7 +7,6 @@ import numpy as np
 
 from ._circle import Point, angle_between, direction, proven_gain, turn
 from ._exclusion import (
-    _EASY,
     _UNBOUNDED,
     _UNIT,
     _largest_singular_value,
@@ -24,12 +23,12 @@ _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a
 
 
 @numba.njit(cache=True, nogil=True)
-def _sample(point: Point, system: tuple, work: tuple, enough: float) -> tuple[float, float, float, float]:
+def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[float, float, float, float]:
     """Phase, slope, gain (-1 where only bounded) and an upper bound of the gain that includes rounding."""
     poles, gaps, counts, weights, B, E, F, D, scale = system
     phase, slope, total = _respond(point, poles, gaps, counts, weights, B, work[0], work[1])
     _transfer(E, F, D, work)
-    gain, exact = _largest_singular_value(work[4], work[5], work[6], enough)
+    gain, exact = _largest_singular_value(work[4], work[5], work[6], work[7], best)
     p, m = D.shape
     relative = 8.0 if p == 1 and m == 1 else 8.0 * (p + m) + p * m
     error = ((4.0 * poles.shape[0] + 40.0) * total + 4.0 * scale) * _UNIT
@@ -115,11 +114,14 @@ def _choose(
     if high > low and width > _CROWDED:
         middle = (low + high) >> 1
         return direction(anchors[middle]), middle, middle + 1
-    start = _point(points, a)
-    angle = angle_between(start, _point(points, b))
+    first, last = _point(points, a), _point(points, b)
+    angle = angle_between(first, last)
     share = _target(values[a, 2], values[b, 2], width, key)
-    point = turn(start, _place(share, angle, width / halves, values[a, 1], values[b, 1]))
-    return point, -1, -1
+    width /= halves
+    onward = _place(share, angle, width, values[a, 1], values[b, 1])
+    back = _place(1.0 - share, angle, width, values[b, 1], values[a, 1])
+    # from the nearer end, whose distance to a narrow resonance keeps its digits
+    return (turn(first, onward) if onward < back else turn(last, -back)), -1, -1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -180,6 +182,7 @@ def peak_gain(
         np.empty((p, m), dtype=np.complex128),
         np.empty((m, p), dtype=np.complex128),
         np.empty((small, small), dtype=np.complex128),
+        np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
     )
     distinct = np.sum(system[2])
     slack = halves * 2.0 * 48.0 * (distinct + 1) * _UNIT
@@ -221,7 +224,7 @@ def peak_gain(
             break
         a, b, low, high = intervals[top]
         point, middle, after = _choose(intervals[top], keys[top], points, values, anchors, halves)
-        found = _sample(point, system, work, _EASY * gain)
+        found = _sample(point, system, work, gain)
         used += 1
         if middle < 0:
             middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
