@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._arrays import to_numpy
+from ._arrays import one_minus_abs, to_numpy
 from .errors import ShapeError
 from .hankel import hankel_singular_values
 from .peak_gain import peak_gain
@@ -35,7 +35,7 @@ class Certificate:
         order, says nothing of other methods. Doubled for a bidirectional layer with several inputs, times
         :math:`\sqrt2` for one input.
     norm, h2_norm : float
-        Peak gain and H2 norm of the original; ``inf`` for an unstable one.
+        Peak gain and H2 norm of the original, of its stable part if it has unstable states.
     """
 
     error: float
@@ -94,11 +94,12 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
 
     Notes
     -----
-    Unstable states that both have, bit for bit, cancel, and the bounds are those of the stable part; an unstable state
-    of one only makes the errors infinite. The lower bound is that of the scan form where D is unchanged, else of the
-    lags 1, 2, ...; for a bidirectional layer the larger one of its halves (a system with the reduced one's order in
-    each), since a two-sided system comes no closer than its causal part does. Where the reduced system has itself
-    singular values beyond r, which are rounding, they are subtracted (Weyl's inequality).
+    Unstable states that both have, bit for bit, cancel, and bounds and norms are those of the stable part; an unstable
+    state of one only makes the errors infinite.
+
+    The lower bound is that of the scan form where D is unchanged, else of the lags 1, 2, ...; for a bidirectional layer
+    it is the larger one of its halves, since a two-sided system comes no closer than its causal part does. Where the
+    reduced system has itself singular values beyond r, which are rounding, they are subtracted (Weyl's inequality).
 
     References
     ----------
@@ -114,7 +115,8 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
     """
     error = error_system(ssm, reduced)
     real_order, lower, a_priori = _bounds(ssm, reduced)
-    norm = _peak(ssm, rtol)[0], _h2(ssm)
+    stable = _without_silent(_zeroed_unstable(_on_host(ssm)))
+    norm = _peak(stable, rtol)[0], _h2(stable)
     return Certificate(*_peak(error, rtol), _h2(error), real_order, lower, a_priori, *norm)
 
 
@@ -187,6 +189,10 @@ def _without_silent(ssm: DiagonalSSM) -> DiagonalSSM:
     count = int(seen.sum(axis=-1).max(initial=0))
     index = np.argsort(~seen, axis=-1, kind="stable")[..., :count]
     return take_states(replace(ssm, Lambda=np.where(seen, ssm.Lambda, 0.0)), index)
+
+
+def _zeroed_unstable(ssm: DiagonalSSM) -> DiagonalSSM:
+    return replace(ssm, B=np.where(one_minus_abs(ssm.Lambda)[..., None] > 0, ssm.B, 0.0))
 
 
 def _peak(ssm: DiagonalSSM, rtol: float) -> tuple[float, float]:

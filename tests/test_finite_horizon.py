@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import random_ssm
+from norm_oracles import random_ssm
 
 from ssmreduce.errors import UnknownNameError, UnstableSystemError
 from ssmreduce.finite_horizon import finite_horizon_gain, peak_to_peak_bounds

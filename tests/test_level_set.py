@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import ADVERSARIAL, adversarial_ssm, dense, random_ssm
+from norm_oracles import ADVERSARIAL, adversarial_ssm, dense, random_ssm
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
 from ssmreduce.level_set import dense_form

@@ -3,7 +3,7 @@
 import array_api_strict
 import numpy as np
 import pytest
-from oracles import random_ssm
+from norm_oracles import random_ssm
 
 from ssmreduce.gramians import cauchy_factor, controllability_gramian, observability_gramian
 from ssmreduce.hankel import hankel_norm, hankel_singular_values

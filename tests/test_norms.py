@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from oracles import dense, random_ssm
+from norm_oracles import dense, random_ssm
 
 from ssmreduce.errors import PrecisionWarning, UnstableSystemError
 from ssmreduce.norms import h2_norm, modal_h2_norms, modal_hinf_norms

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import random_ssm
+from norm_oracles import random_ssm
 
 from ssmreduce.norms import modal_hinf_norms
 from ssmreduce.pair_norms import pair_hinf_norms
