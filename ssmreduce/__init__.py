@@ -13,11 +13,14 @@ from .reduction import (
     compensate,
     compensated_truncation,
     greedy_elimination,
+    h2_approximation,
+    hankel_approximation,
     hankel_orders,
     modal_truncation,
     prune,
     prune_unstructured,
     reduce,
+    singular_perturbation,
 )
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
@@ -58,8 +61,10 @@ __all__ = [
     "from_state_space",
     "greedy_elimination",
     "h2",
+    "h2_approximation",
     "h2_norm",
     "h2_reference",
+    "hankel_approximation",
     "hankel_orders",
     "hinf",
     "hinf_reference",
@@ -83,6 +88,7 @@ __all__ = [
     "select",
     "simulate",
     "simulate_chunk",
+    "singular_perturbation",
     "sweep",
     "to_control",
     "to_dlti",

@@ -38,6 +38,14 @@ def test_common_states_cancel_and_repeated_ones_pair_one_to_one(rng):
     assert error_system(twice, once).order == 1
 
 
+def test_common_states_of_two_conventions(rng):
+    """All states stored once, with C twice as large, is the same system as half of each pair."""
+    ssm = random_ssm(rng, 4, 2, 2)
+    doubled = sr.DiagonalSSM(ssm.Lambda, ssm.B, 2 * ssm.C, ssm.D)
+    assert error_system(ssm, doubled).order == 0
+    assert error_system(doubled, kept(ssm, 3)).order == 1
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_errors_against_grids_and_the_lyapunov_equation(rng, reverse):
     ssm = random_ssm(rng, 8, 3, 2, reverse=reverse, gaps=(1e-2, 0.5))

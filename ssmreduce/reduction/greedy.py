@@ -63,12 +63,16 @@ def greedy_elimination(ssm: DiagonalSSM, order: int, *, rule: str = "h2", iterat
     """
     if rule not in RULES:
         raise UnknownNameError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
-    eliminate = _h2_survivors if rule == "h2" else _hankel_survivors
 
     def method(one: DiagonalSSM, k: int) -> Part:
-        return Part(refitted(one, take_states(one, eliminate(one, k)), iterations=iterations), 2 * k)
+        return Part(refitted(one, take_states(one, survivors(one, k, rule)), iterations=iterations), 2 * k)
 
     return reduce_each(ssm, order, method, "greedy" if rule == "h2" else "greedy_hankel")
+
+
+def survivors(ssm: DiagonalSSM, count: int, rule: str = "h2") -> np.ndarray:
+    """States of a stable single system that greedy elimination leaves."""
+    return _h2_survivors(ssm, count) if rule == "h2" else _hankel_survivors(ssm, count)
 
 
 def _h2_survivors(ssm: DiagonalSSM, count: int) -> np.ndarray:

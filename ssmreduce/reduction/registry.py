@@ -13,7 +13,10 @@ from ._base import Reduction
 from .balanced import balanced_truncation
 from .compensated import compensated_truncation
 from .greedy import greedy_elimination
+from .h2_optimal import h2_approximation
+from .hankel_optimal import hankel_approximation
 from .modal import modal_truncation
+from .perturbation import singular_perturbation
 
 METHODS: dict[str, Callable[..., Reduction]] = {
     "modal": modal_truncation,
@@ -21,6 +24,10 @@ METHODS: dict[str, Callable[..., Reduction]] = {
     "greedy": greedy_elimination,
     "greedy_hankel": partial(greedy_elimination, rule="hankel"),
     "balanced": balanced_truncation,
+    "h2": h2_approximation,
+    "singular_perturbation": singular_perturbation,
+    "modal_perturbation": partial(singular_perturbation, basis="modal"),
+    "hankel": hankel_approximation,
 }
 """Methods by name: functions of a system and the number of stored states that may be left."""
 
@@ -38,7 +45,8 @@ def reduce(
         are not named stay as they are. May be left out where the method finds the order (``tolerance=...``): then every
         layer is reduced.
     method : str
-        ``balanced``, ``greedy``, ``greedy_hankel``, ``compensated`` or ``modal``; see the page "How to choose".
+        ``balanced``, ``greedy``, ``greedy_hankel``, ``compensated``, ``modal``, ``h2``, or, with a dense D,
+        ``singular_perturbation``, ``modal_perturbation``, ``hankel``; see the page "How to choose".
     **options
         Of the method's function.
 
