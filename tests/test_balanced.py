@@ -1,8 +1,10 @@
 """Balanced truncation: against the dense method, its bounds, stored orders, tolerances."""
 
+import json
+
 import numpy as np
 import pytest
-from norm_oracles import ADVERSARIAL, adversarial_ssm, gain_on_grids, random_ssm
+from norm_oracles import ADVERSARIAL, FIXTURES, adversarial_ssm, gain_on_grids, random_ssm
 from oracles import dense
 from systems_table import SYSTEMS, clustered
 
@@ -136,3 +138,16 @@ def test_unattainable_tolerances_raise(rng):
         sr.balanced_truncation(ssm)
     with pytest.raises(UnknownNameError, match="square_root"):
         sr.balanced_truncation(ssm, 2, method="great")
+
+
+@pytest.mark.parametrize("record", json.loads((FIXTURES / "balanced.json").read_text()), ids=str)
+def test_errors_are_those_of_slicot_and_pymor(record):
+    """Recorded by fixtures/generate_balanced.py; a real system in real arithmetic, where both are right."""
+    n, m, p = record["case"]
+    ssm = random_ssm(np.random.default_rng(n), n, m, p, gaps=(1e-2, 0.5), D=False)
+    reduction = sr.balanced_truncation(ssm, record["order"])
+    assert reduction.real_order == record["real_order"]
+    omega = np.linspace(0.0, np.pi, 300)
+    error = sr.frequency_response(ssm, omega) - sr.frequency_response(reduction.ssm, omega)
+    peak = np.linalg.norm(error, 2, axis=(-2, -1)).max()
+    np.testing.assert_allclose(peak, [record["slycot"], record["pymor"]], rtol=1e-8)

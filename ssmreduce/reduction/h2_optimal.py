@@ -10,6 +10,7 @@ from ._base import (
     Reduction,
     advance,
     output_rows,
+    real_factor,
     real_inputs,
     real_outputs,
     reduce_each,
@@ -21,7 +22,6 @@ from .compensated import refitted
 from .greedy import survivors
 
 _SETTLED = 1e-8  # change of the poles at which the iteration has converged
-_REFITS = 4
 
 
 def h2_approximation(ssm: DiagonalSSM, order: int, *, iterations: int = 40) -> Reduction:
@@ -35,9 +35,9 @@ def h2_approximation(ssm: DiagonalSSM, order: int, *, iterations: int = 40) -> R
         G(1/\bar\mu_i)\,b_i^* = \hat G(1/\bar\mu_i)\,b_i^*, \qquad c_i^* G(1/\bar\mu_i) = c_i^* \hat G(1/\bar\mu_i),
         \qquad c_i^* G'(1/\bar\mu_i)\,b_i^* = c_i^* \hat G'(1/\bar\mu_i)\,b_i^*
 
-    The iteration of [2]_ interpolates at the mirror images of the last poles, starting from balanced truncation. Of
-    all iterates that are stable and fit the order, B and C refitted (`compensated_truncation`), the best one is
-    returned; `greedy_elimination` is among the candidates, so that the result is never worse than either.
+    The iteration of [2]_ interpolates at the mirror images of the last poles, starting from balanced truncation. Its
+    best iterate that is stable and fits the order, balanced truncation, and what `greedy_elimination` leaves all get B
+    and C refitted (`compensated_truncation`); the best one is returned, so that it is never worse than these.
 
     Parameters
     ----------
@@ -83,23 +83,32 @@ def _searched(ssm: DiagonalSSM, order: int, iterations: int) -> Part:
     part = truncated(ssm, order)
     if not part.ssm.order:
         return Part(part.ssm, 0)
-    candidates = [take_states(ssm, survivors(ssm, order)), part.ssm]
+    iterates = [part.ssm]
     for _ in range(iterations):
-        states = _interpolated(ssm, candidates[-1])
+        states = _interpolated(ssm, iterates[-1])
         if states is None or states[0].size > order:
             break
-        candidates.append(with_outputs(ssm, *states))
-        if _moved(candidates[-2].Lambda, candidates[-1].Lambda) < _SETTLED:
+        iterates.append(with_outputs(ssm, *states))
+        if _moved(iterates[-2].Lambda, iterates[-1].Lambda) < _SETTLED:
             break
-    fitted = [refitted(ssm, candidate, iterations=_REFITS) for candidate in candidates]
-    best = max(fitted, key=_energy)
-    return Part(best, 2 * order)
+    starts = (min(iterates, key=lambda one: _quick_error(ssm, one)), part.ssm, take_states(ssm, survivors(ssm, order)))
+    fitted = [refitted(ssm, start) for start in starts]
+    return Part(min(fitted, key=lambda one: _error(ssm, one)), 2 * order)
 
 
-def _energy(ssm: DiagonalSSM) -> float:
-    """Squared H2 norm of the dynamic part; after a refit of C the error is what is missing to that of the original."""
-    C = real_outputs(output_rows(ssm), ssm.kappa)
-    return float(np.sum((C @ real_gramian(ssm.Lambda, ssm.B)) * C))
+def _quick_error(ssm: DiagonalSSM, reduced: DiagonalSSM) -> float:
+    """Squared H2 error but for a constant; subtractive."""
+    C, C_reduced = (real_outputs(output_rows(one), one.kappa) for one in (ssm, reduced))
+    cross = real_gramian(ssm.Lambda, ssm.B, reduced.Lambda, reduced.B)
+    own = real_gramian(reduced.Lambda, reduced.B)
+    return float(np.sum((C_reduced @ own) * C_reduced) - 2.0 * np.sum((C @ cross) * C_reduced))
+
+
+def _error(ssm: DiagonalSSM, reduced: DiagonalSSM) -> float:
+    """H2 error, D apart and both halves stacked, from a factor of the Gramian."""
+    C = np.concatenate([output_rows(ssm), -output_rows(reduced)], axis=1)
+    factor = real_factor(np.concatenate([ssm.Lambda, reduced.Lambda]), np.concatenate([ssm.B, reduced.B]))
+    return float(np.linalg.norm(real_outputs(C, ssm.kappa) @ factor))
 
 
 def _moved(old: np.ndarray, new: np.ndarray) -> float:
