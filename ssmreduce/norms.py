@@ -71,8 +71,7 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
         \|G_i\|_2^2 = \sum_{k \ge 0} \|c_i \lambda_i^k b_i\|^2 = \frac{\|c_i\|^2 \|b_i\|^2}{1 - |\lambda_i|^2}
 
     (AIRE-Prune [1]_). For a bidirectional system the energy of both halves, which overlap at lag 0,
-    :math:`(\|c_i\|^2 + \|c^r_i\|^2)\|b_i\|^2 / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle
-    \|b_i\|^2`.
+    :math:`[(\|c_i\|^2 + \|c^r_i\|^2) / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle] \|b_i\|^2`.
 
     Parameters
     ----------
@@ -145,8 +144,8 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     if ssm.C_reverse is not None:
         lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
         tail = tail + _tail_energy(ssm, ssm.C_reverse)
-    energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
-    return xp.sqrt(xp.where(energy > 0, energy, xp.zeros_like(energy)))  # rounding, where states cancel
+    lag0 = ssm.kappa * xp.real(lag0) + ssm.D
+    return xp.sqrt(xp.sum(lag0**2, axis=(-2, -1)) + tail)
 
 
 def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
