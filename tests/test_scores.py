@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from oracles import converted, lru_tree, model_of, random_ssm, s4d_tree, s5_tree, scaled
 
 import ssmreduce as sr
-from ssmreduce.errors import NonFiniteError, ShapeError, SSMReduceError, UnknownNameError
+from ssmreduce.errors import (
+    ArrayKindError,
+    NonFiniteError,
+    SelectionError,
+    ShapeError,
+    SSMReduceError,
+    UnknownNameError,
+)
 from ssmreduce.scores import CRITERIA, PRESETS
 
 S5 = sr.adapters.S5(conj_sym=True, discretization="zoh")
@@ -259,3 +266,31 @@ def test_unknown_names(rng, options, words):
     with pytest.raises(UnknownNameError, match=words) as caught:
         sr.score(model_of(lru_tree(rng)), **options)
     assert isinstance(caught.value, SSMReduceError)
+
+
+def test_the_name_of_a_callable_changes_no_rule(rng):
+    def my_reference(ssm):
+        return np.ones(ssm.order)
+
+    model = model_of(lru_tree(rng, n=6))
+    assert sum(sr.select(sr.score(model, my_reference), ratio=0.5).orders.values()) == 3
+
+
+def test_complex_values_are_refused(rng):
+    with pytest.raises(ArrayKindError, match="complex128"):
+        sr.score(model_of(lru_tree(rng)), lambda ssm: ssm.Lambda)
+
+
+def test_slots_without_a_state_are_not_scored(rng):
+    model = model_of(s4d_tree(rng, n=4, width=2))
+    ragged = sr.prune(model, {model.layers[0]: [0, 1, 2, 4]})
+    with pytest.raises(SelectionError, match="score the original model"):
+        sr.score(ragged, "hinf")
+
+
+def test_energy_scores_of_unstable_states_are_an_accident():
+    adapter = sr.adapters.S5(conj_sym=True, discretization="zoh", clip_eigs=False)
+    model = sr.load("tests/data/s5_last_uni_digits64/checkpoint.msgpack", adapter=adapter)
+    value = sr.score(model, "aire_reference")[model.layers[2]]
+    assert value.argmax() == 9  # an unstable state
+    np.testing.assert_allclose(value[9], 1.6672, rtol=1e-4)
