@@ -1,6 +1,7 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
 from . import adapters, errors, plot
+from .certificates import Certificate, certify, error_system
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
 from .finite_horizon import GainBounds, finite_horizon_gain, peak_to_peak_bounds
@@ -11,7 +12,21 @@ from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
 from .pair_norms import pair_hinf_norms
 from .peak_gain import PeakGain, hinf_norm, peak_gain
-from .reduction import prune, prune_unstructured
+from .reduction import (
+    Reduction,
+    balanced_truncation,
+    compensate,
+    compensated_truncation,
+    greedy_elimination,
+    h2_approximation,
+    hankel_approximation,
+    hankel_orders,
+    modal_truncation,
+    prune,
+    prune_unstructured,
+    reduce,
+    singular_perturbation,
+)
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
@@ -23,23 +38,30 @@ from .trees import flatten, unflatten
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "Chunk",
     "Comparison",
     "DiagonalSSM",
     "GainBounds",
     "Inspection",
     "PeakGain",
+    "Reduction",
     "SSMModel",
     "Scores",
     "Selection",
     "StateSpace",
     "Sweep",
     "adapters",
+    "balanced_truncation",
     "bilinear",
     "cauchy_factor",
+    "certify",
     "compare",
+    "compensate",
+    "compensated_truncation",
     "conjugate_closed",
     "controllability_gramian",
+    "error_system",
     "errors",
     "export",
     "finite_horizon_gain",
@@ -48,10 +70,14 @@ __all__ = [
     "from_control",
     "from_dlti",
     "from_state_space",
+    "greedy_elimination",
     "h2",
+    "h2_approximation",
     "h2_norm",
     "h2_reference",
+    "hankel_approximation",
     "hankel_norm",
+    "hankel_orders",
     "hankel_singular_values",
     "hinf",
     "hinf_norm",
@@ -64,6 +90,7 @@ __all__ = [
     "magnitude",
     "modal_h2_norms",
     "modal_hinf_norms",
+    "modal_truncation",
     "observability_gramian",
     "pair_hinf_norms",
     "peak_gain",
@@ -72,12 +99,14 @@ __all__ = [
     "prune",
     "prune_unstructured",
     "read",
+    "reduce",
     "replace_system",
     "save",
     "score",
     "select",
     "simulate",
     "simulate_chunk",
+    "singular_perturbation",
     "sweep",
     "to_control",
     "to_dlti",
