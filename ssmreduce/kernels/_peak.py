@@ -235,18 +235,17 @@ def peak_gain(
         point, middle, after = _choose(intervals[top], keys[top], points, values, anchors, halves)
         found = _sample(point, system, work, gain)
         used += 1
-        if middle < 0:
-            middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
         open_count = _pop(heap, keys, open_count)
         if not values[a, 0] < found[0] < values[b, 0]:
-            if high > low:  # a pole angle at an end of the interval: forget it
-                intervals[top, 2] = low = middle + 1 if found[0] <= values[a, 0] else low
-                intervals[top, 3] = middle if found[0] >= values[b, 0] else high
-                intervals[top, 3] = max(low, intervals[top, 3])
+            if middle >= 0:  # a pole angle at an end of the interval: forget it
+                left_of_it = found[0] <= values[a, 0]
+                _set(intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
                 open_count = _push(heap, keys, open_count, top)
-            else:
+            else:  # an interval that double precision cannot split: its bound stands
                 stuck = max(stuck, keys[top])
             continue
+        if middle < 0:
+            middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
         _store(samples, point, found, points, values)
         if found[2] >= 0.0:
             highest = max(highest, found[3])
