@@ -10,6 +10,7 @@ from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
 from .model import SSMModel
 from .norms import modal_h2_norms, modal_hinf_norms, squared_norms
+from .pair_norms import pair_hinf_norms
 from .systems import DiagonalSSM
 from .trees import rebuild
 
@@ -37,6 +38,29 @@ def hinf(ssm: DiagonalSSM) -> Array:
     array([144.])
     """
     return modal_hinf_norms(ssm) ** 2
+
+
+def pair_hinf(ssm: DiagonalSSM) -> Array:
+    r"""Squared H-infinity norm of each state as a real system, its conjugate and :math:`\kappa` included.
+
+    What dropping the state alone costs in the worst case; `hinf` measures the complex state, as LAST does. They differ
+    where poles are near the real axis; see `pair_hinf_norms`, also for bidirectional systems.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+
+    Returns
+    -------
+    array, shape (..., n), float64
+        ``inf`` for states on or outside the unit circle.
+
+    Examples
+    --------
+    >>> pair_hinf(DiagonalSSM([0.5], [[2.0]], [[3.0]], [[0.0]])).round(12)
+    array([144.])
+    """
+    return pair_hinf_norms(ssm) ** 2
 
 
 def h2(ssm: DiagonalSSM) -> Array:
@@ -141,6 +165,7 @@ def h2_reference(ssm: DiagonalSSM) -> Array:
 
 CRITERIA: dict[str, Criterion] = {
     "hinf": hinf,
+    "pair_hinf": pair_hinf,
     "h2": h2,
     "magnitude": magnitude,
     "hinf_reference": hinf_reference,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from norm_oracles import gain_on_grids
 from oracles import converted, lru_tree, model_of, random_ssm, s4d_tree, s5_tree, scaled
 
 import ssmreduce as sr
@@ -21,6 +22,14 @@ S5 = sr.adapters.S5(conj_sym=True, discretization="zoh")
 HALVES = pytest.mark.parametrize("bidirectional", [False, True])
 
 
+def alone(ssm, i):
+    """State i as a system of its own."""
+    reverse = ssm.C_reverse[:, i : i + 1] if ssm.bidirectional else None
+    return sr.DiagonalSSM(
+        ssm.Lambda[i : i + 1], ssm.B[i : i + 1], ssm.C[:, i : i + 1], 0 * ssm.D, reverse, conj_sym=ssm.conj_sym
+    )
+
+
 def transcribed(ssm, name):
     """One criterion, state by state, from the formulas of the papers and of the released code."""
     values = []
@@ -35,6 +44,7 @@ def transcribed(ssm, name):
         values.append(
             {
                 "hinf": ((c + r) * b / (1 - radius)) ** 2,
+                "pair_hinf": gain_on_grids(alone(ssm, i)) ** 2,
                 "h2": (c**2 + r**2) * b**2 / (1 - radius**2) + overlap,
                 "magnitude": radius**2 * b**2 * (c + r) ** 2,
                 "hinf_reference": released_c * b**2 / ((1 - radius) ** 2 + 1e-8),
@@ -107,7 +117,7 @@ def test_definitions_do_not_depend_on_the_scale_of_a_state(seed, bidirectional):
     rng = np.random.default_rng(seed)
     ssm = random_ssm(rng, 5, 2, 3, bidirectional=bidirectional)
     other = scaled(ssm, np.exp(rng.normal(size=5) * 2 + 1j * rng.uniform(0, 6, 5)))
-    for name in ("hinf", "magnitude", "h2"):
+    for name in ("hinf", "pair_hinf", "magnitude", "h2"):
         np.testing.assert_allclose(CRITERIA[name](other), CRITERIA[name](ssm), rtol=1e-9)
     for name in ("hinf_reference", "h2_reference"):
         ratio = CRITERIA[name](other) / CRITERIA[name](ssm)
