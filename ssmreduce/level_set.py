@@ -7,9 +7,12 @@ from .systems import StateSpace
 
 _NEAR_CIRCLE = 1e-5  # a pencil eigenvalue this close to the unit circle is tried as a crossing of the level
 _MAX_LEVELS = 60
+_WIDE = 32  # inputs and outputs from which one eigenvalue is cheaper than all singular values
 
 
-def level_set_peak_gain(system: StateSpace, rtol: float) -> tuple[float, float, float, int]:
+def level_set_peak_gain(
+    system: StateSpace, rtol: float, start: tuple[float, float] | None = None
+) -> tuple[float, float, float, int]:
     r"""H-infinity norm of a dense system, where it is reached, the level that it does not reach, and samples taken.
 
     On the circle a level :math:`\gamma` above :math:`\sigma_{max}(D)` is a singular value of :math:`G(z)` exactly where
@@ -28,6 +31,9 @@ def level_set_peak_gain(system: StateSpace, rtol: float) -> tuple[float, float, 
         Stable.
     rtol : float
         The last level is at most ``1 + rtol`` times the gain.
+    start : tuple of float, optional
+        A gain that is reached, and where (rad/sample), from a search before; by default the best at the angles of the
+        poles.
 
     Returns
     -------
@@ -52,21 +58,25 @@ def level_set_peak_gain(system: StateSpace, rtol: float) -> tuple[float, float, 
     (2.0, 0.0)
     """
     require_stable_dense(system, "the H-infinity norm")
-    poles = np.linalg.eigvals(system.A)
-    gain, omega, samples = _best(system, np.concatenate([[0.0, np.pi], np.abs(np.angle(poles))]))
-    upper = gain * (1.0 + rtol)
+    if start is None:
+        poles = np.linalg.eigvals(system.A)
+        gain, omega, samples = _best(system, np.concatenate([[0.0, np.pi], np.abs(np.angle(poles))]))
+    else:
+        gain, omega, samples = *start, 0
     for _ in range(_MAX_LEVELS):
         upper = gain * (1.0 + rtol)
         crossings = _crossings(system, upper) if gain > 0.0 else np.zeros(0)
         if not crossings.size:
             break
         edges = np.unique(np.concatenate([[0.0], crossings, [np.pi]]))
-        value, there, used = _best(system, np.concatenate([crossings, 0.5 * (edges[:-1] + edges[1:])]))
+        value, there, used = _best(system, 0.5 * (edges[:-1] + edges[1:]))
         samples += used
         if value <= upper:
             upper = max(upper, value)
             break
         gain, omega = value, there
+    if (gain, omega) == start:  # which the search before has polished
+        return gain, omega, upper, samples
     gain, omega, used = _climb(system, gain, omega)
     return gain, omega, max(upper, gain), samples + used
 
@@ -78,7 +88,19 @@ def _gains(system: StateSpace, omega: np.ndarray) -> np.ndarray:
     G = system.D + system.C @ np.linalg.solve(z * np.eye(n) - system.A, system.B + 0j)
     if not G.size:
         return np.zeros(len(omega))
-    return np.linalg.svd(G, compute_uv=False)[:, 0]
+    if min(system.D.shape) < _WIDE:
+        return np.linalg.svd(G, compute_uv=False)[:, 0]
+    return np.array([_largest_singular_value(one) for one in G])
+
+
+def _largest_singular_value(G: np.ndarray) -> float:
+    """From the one largest eigenvalue of the smaller Gram matrix, which costs a fraction of all singular values."""
+    from scipy.linalg import eigh
+
+    gram = G @ G.conj().T if G.shape[0] <= G.shape[1] else G.conj().T @ G
+    last = len(gram) - 1
+    value = eigh(gram, eigvals_only=True, subset_by_index=(last, last), overwrite_a=True, check_finite=False)
+    return float(np.sqrt(max(0.0, value[0])))
 
 
 def _best(system: StateSpace, omega: np.ndarray) -> tuple[float, float, int]:

@@ -112,8 +112,10 @@ def peak_gain(
         return _by_level_sets(ssm, rtol)
     narrow = ssm.bidirectional or ssm.batch or min(ssm.inputs, ssm.outputs) < max(_WIDE, 2 * ssm.order)
     if method == "auto" and not narrow and max_samples is None:
-        first = _by_exclusion(ssm, rtol, 64 + 4 * ssm.order, threads)
-        return first if first.upper <= first.gain * (1.0 + rtol) else _tighter(first, _by_level_sets(ssm, rtol))
+        first = _by_exclusion(ssm, rtol, _worthwhile_samples(ssm), threads)
+        if first.upper <= first.gain * (1.0 + rtol):
+            return first
+        return _tighter(first, _by_level_sets(ssm, rtol, (first.gain, first.omega)))
     return _by_exclusion(ssm, rtol, 20_000 + 100 * ssm.order if max_samples is None else int(max_samples), threads)
 
 
@@ -123,11 +125,17 @@ def _tighter(first: PeakGain, second: PeakGain) -> PeakGain:
     return replace(best, samples=samples)
 
 
-def _by_level_sets(ssm: DiagonalSSM, rtol: float) -> PeakGain:
+def _worthwhile_samples(ssm: DiagonalSSM) -> int:
+    """Samples after which a level set, an eigenvalue problem of four times the order, is the cheaper way on."""
+    n, width = ssm.order, min(ssm.inputs, ssm.outputs)
+    return 4 + 2 * n + int(130 * (2.0 * n / width) ** 3)
+
+
+def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | None = None) -> PeakGain:
     require_causal(ssm, "the level-set method")
     if ssm.batch:
         raise UnknownNameError(f"level sets take one system, not {ssm!r}")
-    return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol), method="level-set")
+    return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol, start), method="level-set")
 
 
 def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | None) -> PeakGain:
