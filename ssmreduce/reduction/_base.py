@@ -21,7 +21,7 @@ class Reduction:
     Attributes
     ----------
     ssm : DiagonalSSM
-        The reduced system, of the same kind as the original.
+        The reduced system, of the same kind as the original, as NumPy arrays; where nothing was reduced the original.
     order : int
         Stored states of each system: what it costs. At most what was asked for.
     method : str
@@ -159,6 +159,13 @@ def _silent(ssm: DiagonalSSM, count: int) -> DiagonalSSM:
 def output_rows(ssm: DiagonalSSM) -> np.ndarray:
     """Output matrix of a single system; both halves of a bidirectional one stacked, as they share the states."""
     return ssm.C if ssm.C_reverse is None else np.concatenate([ssm.C, ssm.C_reverse], axis=-2)
+
+
+def widening(ssm: DiagonalSSM) -> float:
+    """Largest gain of a system over that of its halves stacked: both may add up, for one input in quadrature."""
+    if not ssm.bidirectional:
+        return 1.0
+    return float(np.sqrt(2.0)) if ssm.inputs == 1 else 2.0
 
 
 def with_outputs(ssm: DiagonalSSM, Lambda: np.ndarray, B: np.ndarray, C: np.ndarray) -> DiagonalSSM:
