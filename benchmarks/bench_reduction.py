@@ -34,7 +34,7 @@ CHECKPOINTS = {
     "s4d": (DATA / "s4d_minimal_mnist1d" / "model.safetensors", None),
 }
 RATIOS = (0.25, 0.5, 0.75)
-DIAGONAL = ("compensated", "greedy", "greedy_hankel")
+DIAGONAL = ("compensated", "greedy", "greedy_hankel", "exchange")
 SHORT = {"singular_perturbation": "sing.pert.", "modal_perturbation": "modal pert.", "modal": "LAST"}
 
 
@@ -98,14 +98,17 @@ def accuracy() -> None:
     print(
         "but for 'balanced, energy': the budget is shared by hankel_orders. 4 unstable states are kept by every method.\n"
     )
-    headings = ("LAST", "compensated LAST", "greedy", "greedy_hankel", "balanced", "balanced, energy", "h2")
+    headings = ("LAST", "compensated LAST", "greedy", "greedy_hankel", "exchange", "balanced", "balanced, energy", "h2")
     print(f"{'dropped':>8}{'states':>8}" + "".join(f"{h:>18}" for h in headings) + f"{'stored (balanced)':>20}")
     for ratio in np.arange(1, 10) / 10:
         keep = sr.select(scores, ratio=ratio)
-        named = {m: sr.reduce(model, keep.orders, method=m) for m in ("greedy", "greedy_hankel", "balanced", "h2")}
+        named = {
+            m: sr.reduce(model, keep.orders, method=m)
+            for m in ("greedy", "greedy_hankel", "exchange", "balanced", "h2")
+        }
         energy = sr.reduce(model, sr.hankel_orders(model, ratio=ratio))
         row = [sr.prune(model, keep), sr.compensate(model, keep), named["greedy"], named["greedy_hankel"]]
-        row += [named["balanced"], energy, named["h2"]]
+        row += [named["exchange"], named["balanced"], energy, named["h2"]]
         cells = "".join(f"{correct(reduced):18d}" for reduced in row)
         stored = sum(named["balanced"].orders.values())
         print(f"{ratio:8.0%}{sum(keep.orders.values()):8d}{cells}{stored:20d}", flush=True)

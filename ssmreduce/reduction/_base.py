@@ -131,6 +131,13 @@ def joined(first: DiagonalSSM, second: DiagonalSSM) -> DiagonalSSM:
     )
 
 
+def difference(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
+    """The error system with all states of both."""
+    reverse = None if reduced.C_reverse is None else -reduced.C_reverse
+    error = joined(ssm, replace(reduced, C=-reduced.C, C_reverse=reverse))
+    return replace(error, D=ssm.D - reduced.D)
+
+
 def batched(systems: list[DiagonalSSM], like: DiagonalSSM) -> DiagonalSSM:
     """One batch of single systems, filled up with silent states to one order."""
     if not like.batch:
