@@ -4,9 +4,14 @@ from . import adapters, errors, plot
 from .certificates import Certificate, certify, error_system
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
+from .finite_horizon import GainBounds, finite_horizon_gain, peak_to_peak_bounds
+from .gramians import cauchy_factor, controllability_gramian, observability_gramian
+from .hankel import hankel_norm, hankel_singular_values
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
+from .pair_norms import pair_hinf_norms
+from .peak_gain import PeakGain, hinf_norm, peak_gain
 from .reduction import (
     Reduction,
     balanced_truncation,
@@ -28,7 +33,7 @@ from .responses import Chunk, frequency_response, impulse_response, simulate, si
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
 from .selection import Selection, select
 from .sweep import Sweep, sweep
-from .systems import DiagonalSSM, StateSpace, unstable_states
+from .systems import DiagonalSSM, StateSpace, conjugate_closed, unstable_states
 from .trees import flatten, unflatten
 
 __version__ = "0.1.0"
@@ -38,7 +43,9 @@ __all__ = [
     "Chunk",
     "Comparison",
     "DiagonalSSM",
+    "GainBounds",
     "Inspection",
+    "PeakGain",
     "Reduction",
     "SSMModel",
     "Scores",
@@ -48,14 +55,18 @@ __all__ = [
     "adapters",
     "balanced_truncation",
     "bilinear",
+    "cauchy_factor",
     "certify",
     "compare",
     "compensate",
     "compensated_truncation",
+    "conjugate_closed",
+    "controllability_gramian",
     "error_system",
     "errors",
     "exchange",
     "export",
+    "finite_horizon_gain",
     "flatten",
     "frequency_response",
     "from_control",
@@ -67,8 +78,11 @@ __all__ = [
     "h2_norm",
     "h2_reference",
     "hankel_approximation",
+    "hankel_norm",
     "hankel_orders",
+    "hankel_singular_values",
     "hinf",
+    "hinf_norm",
     "hinf_reference",
     "impulse_response",
     "inspect",
@@ -79,6 +93,10 @@ __all__ = [
     "modal_h2_norms",
     "modal_hinf_norms",
     "modal_truncation",
+    "observability_gramian",
+    "pair_hinf_norms",
+    "peak_gain",
+    "peak_to_peak_bounds",
     "plot",
     "prune",
     "prune_unstructured",

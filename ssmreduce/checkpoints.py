@@ -243,8 +243,11 @@ def _arrays_only(params: Mapping[str, Any], kind: str, dtype_kinds: str = "biufc
 
 
 def _write_npz(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    arrays = _arrays_only(params, "npz", "biufcSUMm")
+    if "file" in arrays:
+        raise CheckpointFormatError("an npz file cannot hold an array named 'file'; use another format")
     with path.open("xb") as file:
-        np.savez(file, **_arrays_only(params, "npz", "biufcSUMm"))  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:

@@ -5,10 +5,11 @@ import numpy as np
 from ._arrays import Array, namespace
 from .dense import dense_hankel_singular_values
 from .errors import UnknownNameError
-from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable, safe_cholesky
+from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable
 from .systems import DiagonalSSM, StateSpace
 
 ACCURACIES = ("absolute", "relative")
+_SAFE_PIVOT = 1e-7  # of a Cholesky factor with unit diagonal: smaller ones are rounding noise of the Gramian
 _SWEEPS = 60
 
 
@@ -29,7 +30,7 @@ def hankel_singular_values(
     ssm : DiagonalSSM or StateSpace
         Causal and stable. Batch axes allowed.
     accuracy : {"absolute", "relative"}, default "absolute"
-        ``"absolute"``: errors of the size of the rounding of the largest value. ``"relative"``: every value to nearly
+        ``"absolute"``: errors of the order of the rounding of the largest value. ``"relative"``: every value to nearly
         full relative accuracy, however small, for one input and one output (and in practice for several inputs that are
         not nearly parallel), by one-sided Jacobi [2]_; NumPy arrays and diagonal systems only.
     form : {"scan", "textbook"}, default "scan"
@@ -54,10 +55,11 @@ def hankel_singular_values(
 
     Notes
     -----
-    NumPy arrays take a fast path first: the Gramian in real coordinates, its Cholesky factor and a real singular value
-    decomposition; where a pivot of that factor is small, the factors come from `cauchy_factor`, which forms no Gramian
-    and cannot fail. Other namespaces always take `cauchy_factor`; gradients are exact where the singular values are
-    distinct, and those of their sum everywhere. O(n^3).
+    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (with
+    complete pivoting where they are nearly singular) and a real singular value decomposition; for one input and one
+    output, the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the factors come from
+    `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Gradients are exact where
+    the singular values are distinct, and those of their sum everywhere. O(n^3).
 
     References
     ----------
@@ -77,14 +79,12 @@ def hankel_singular_values(
     require_causal(ssm, "the Hankel operator")
     require_stable(ssm, "the Hankel operator")
     C = output_matrix(ssm, form)
-    host = isinstance(ssm.Lambda, np.ndarray)
-    if host and accuracy == "absolute":
-        values = _fast(ssm, C)
-        if values is not None:
-            return values
-        if ssm.batch:
-            return _one_by_one(ssm, C, threads)
-    return _factored(ssm, C, relative=host and accuracy == "relative", threads=threads)
+    relative = accuracy == "relative"
+    if not isinstance(ssm.Lambda, np.ndarray):
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
+    if relative or ssm.order == 0:
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=relative, threads=threads)
+    return _in_real_coordinates(ssm, C)
 
 
 def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
@@ -128,44 +128,73 @@ def _adjoint(matrix: Array) -> Array:
     return xp.conj(xp.matrix_transpose(matrix))
 
 
-def _fast(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray | None:
-    L = safe_cholesky(real_gramian(ssm.Lambda, ssm.B))
-    K = None if L is None else safe_cholesky(real_gramian(np.conj(ssm.Lambda), _adjoint(C)))
-    if L is None or K is None:
-        return None
-    return ssm.kappa / 2.0 * np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
+    """Square factors L L^T of positive semidefinite matrices, their diagonals scaled to 1 first.
+
+    If asked for, or where a pivot of the plain Cholesky factor fails or is small, by Cholesky with complete pivoting,
+    which stops at the numerical rank instead of failing; the error of a Hankel singular value stays of the order of the
+    rounding of the largest one.
+    """
+    diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
+    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
+    scaled = gramians / scale / np.swapaxes(scale, -1, -2)
+    factors = np.empty_like(scaled)
+    for factor, matrix in zip(factors, scaled, strict=True):
+        factor[:] = _real_factor(matrix, pivoted)
+    return np.multiply(factors, scale, out=factors)
 
 
-def _one_by_one(ssm: DiagonalSSM, C: np.ndarray, threads: int | None) -> np.ndarray:
-    """A batch of which some systems are safe: each takes its own path."""
+def _real_factor(matrix: np.ndarray, pivoted: bool) -> np.ndarray:
+    from scipy.linalg.lapack import dpotrf, dpstrf
+
+    if not pivoted:
+        factor, failed = dpotrf(matrix, lower=True, clean=True)
+        if not failed and np.min(np.diagonal(factor)) > _SAFE_PIVOT:
+            return factor
+    columns, order, rank, _ = dpstrf(matrix, lower=True, tol=-1.0)
+    columns = np.tril(columns)
+    columns[:, rank:] = 0.0
+    factor = np.empty_like(columns)
+    factor[order - 1] = columns
+    return factor
+
+
+def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
+    """Hankel singular values from real factors of the Gramians of each system of a batch."""
     n = ssm.order
-    parts = zip(
-        ssm.Lambda.reshape(-1, n),
-        ssm.B.reshape(-1, n, ssm.inputs),
-        C.reshape(-1, ssm.outputs, n),
-        strict=True,
-    )
-    zero = np.zeros((ssm.outputs, ssm.inputs))
-    singles = [DiagonalSSM(a, b, c, zero, conj_sym=ssm.conj_sym) for a, b, c in parts]
-    fast = [_fast(one, one.C) for one in singles]
-    left = [i for i, values in enumerate(fast) if values is None]
-    if left:
-        Lambda, B, C, D = (np.stack([getattr(singles[i], name) for i in left]) for name in ("Lambda", "B", "C", "D"))
-        hard = DiagonalSSM(Lambda, B, C, D, conj_sym=ssm.conj_sym)
-        for i, values in zip(left, _factored(hard, hard.C, relative=False, threads=threads), strict=True):
-            fast[i] = values
-    return np.array(fast).reshape(*ssm.batch, 2 * n)
+    Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
+    if ssm.inputs == ssm.outputs == 1:
+        gramians = real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
+        values = _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
+    else:
+        L = _real_factors(real_gramian(Lambda, B))
+        K = _real_factors(real_gramian(np.conj(Lambda), _adjoint(C)))
+        values = np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+    return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
 
 
-def _factored(ssm: DiagonalSSM, C: Array, *, relative: bool, threads: int | None) -> Array:
-    xp = namespace(ssm.Lambda)
-    Lambda = xp.concat([ssm.Lambda, xp.conj(ssm.Lambda)], axis=-1)
-    L = cauchy_factor(Lambda, xp.concat([ssm.B, xp.conj(ssm.B)], axis=-2), threads=threads)
+def _signed_values(L: np.ndarray) -> np.ndarray:
+    """Hankel singular values of one input and output, whose C was made B^T: Q is the conjugate of P.
+
+    In the coordinates sqrt(2) (Re x, Im x) conjugation is S = diag(I, -I), and K^* L = L^T S L is real and symmetric.
+    """
+    n = L.shape[-1] // 2
+    signed = L.copy()
+    signed[..., n:, :] *= -1.0
+    return np.sort(np.abs(np.linalg.eigvalsh(np.swapaxes(L, -1, -2) @ signed)), axis=-1)[..., ::-1]
+
+
+def _factored(
+    Lambda: Array, B: Array, C: Array, kappa: float, *, relative: bool = False, threads: int | None = None
+) -> Array:
+    xp = namespace(Lambda)
+    poles = xp.concat([Lambda, xp.conj(Lambda)], axis=-1)
+    L = cauchy_factor(poles, xp.concat([B, xp.conj(B)], axis=-2), threads=threads)
     rows = xp.concat([_adjoint(C), xp.matrix_transpose(C)], axis=-2)
-    K = cauchy_factor(xp.conj(Lambda), rows, threads=threads)
+    K = cauchy_factor(xp.conj(poles), rows, threads=threads)
     product = xp.matmul(_adjoint(K), L)
     values = _relative_singular_values(product, threads) if relative else xp.linalg.svdvals(product)
-    return ssm.kappa / 2.0 * values
+    return kappa / 2.0 * values
 
 
 def _relative_singular_values(product: np.ndarray, threads: int | None) -> np.ndarray:

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from ._arrays import to_numpy
 from .dense import require_stable_dense
-from .systems import DiagonalSSM, StateSpace
+from .systems import StateSpace
 
 _NEAR_CIRCLE = 1e-5  # a pencil eigenvalue this close to the unit circle is tried as a crossing of the level
 _MAX_LEVELS = 60
@@ -124,30 +123,3 @@ def _climb(system: StateSpace, gain: float, omega: float) -> tuple[float, float,
         step *= 0.1
     omega = abs(omega)
     return gain, omega if omega <= np.pi else 2.0 * np.pi - omega, used
-
-
-def dense_form(ssm: DiagonalSSM) -> StateSpace:
-    r"""Textbook form of a causal system with real matrices, in the coordinates Re x, Im x.
-
-    Parameters
-    ----------
-    ssm : DiagonalSSM
-        Causal, no batch axes.
-
-    Returns
-    -------
-    StateSpace
-        Of order 2 n for n stored states.
-
-    Examples
-    --------
-    >>> dense_form(DiagonalSSM([0.5j], [[1.0]], [[1.0]], [[0.0]], conj_sym=True)).A
-    array([[ 0. , -0.5],
-           [ 0.5,  0. ]])
-    """
-    Lambda, B, C, D = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
-    real, imag = np.diag(Lambda.real), np.diag(Lambda.imag)
-    A = np.block([[real, -imag], [imag, real]])
-    inputs = np.vstack([B.real, B.imag])
-    outputs = ssm.kappa * np.hstack([C.real, -C.imag])
-    return StateSpace(A + 0.0, inputs, outputs @ A, D + outputs @ inputs)

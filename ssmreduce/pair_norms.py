@@ -43,8 +43,9 @@ def pair_hinf_norms(ssm: DiagonalSSM, *, threads: int | None = None) -> Array:
 
     Notes
     -----
-    O(n (m + p)): each state is first reduced to a 2 x 2 system. Not for gradients: use `modal_hinf_norms`. Unlike `modal_hinf_norms`, which measures the complex
-    state alone and without :math:`\kappa`, this is what dropping the state costs by itself.
+    O(n (m + p)): each state is first reduced to a 2 x 2 system. Unlike `modal_hinf_norms`, which measures the complex
+    state alone and without :math:`\kappa`, this is what dropping the state costs by itself. It is not made for
+    gradients; `modal_hinf_norms` is.
 
     Examples
     --------

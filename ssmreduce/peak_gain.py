@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from ._arrays import Array, one_minus_abs2, to_numpy
+from .conversions import to_state_space
 from .errors import UnknownNameError
 from .gramians import require_causal, require_stable
-from .level_set import dense_form, level_set_peak_gain
+from .level_set import level_set_peak_gain
 from .systems import DiagonalSSM, StateSpace
 
 METHODS = ("auto", "exclusion", "level-set")
@@ -126,7 +127,7 @@ def _by_level_sets(ssm: DiagonalSSM, rtol: float) -> PeakGain:
     require_causal(ssm, "the level-set method")
     if ssm.batch:
         raise UnknownNameError(f"level sets take one system, not {ssm!r}")
-    return PeakGain(*level_set_peak_gain(dense_form(ssm), rtol), method="level-set")
+    return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol), method="level-set")
 
 
 def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | None) -> PeakGain:

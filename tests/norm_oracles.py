@@ -1,4 +1,4 @@
-"""Slow, independent answers: dense realifications, multi-precision frequency responses, fixtures."""
+"""Oracles of whole-system norms: hard systems, multi-precision and extended-precision responses, fixtures."""
 
 import json
 from pathlib import Path
@@ -147,7 +147,7 @@ def response_extended(ssm, omega):
 
 
 def gain_on_grids(ssm, count=400):
-    """Largest gain on a uniform grid and on grids around each pole angle that resolve its width, refined around the best.
+    """Largest gain on a uniform grid and on grids around each pole angle that resolve its width, refined at the best.
 
     In extended precision, since an angle in double precision is too coarse where 1 - abs(Lambda) is 1e-9.
     """

@@ -196,3 +196,20 @@ def test_a_full_disk_leaves_the_old_file(suffix, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert_nothing_but(tmp_path, path.name)
+
+
+@every_suffix
+def test_who_reads_the_old_file_is_not_disturbed(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    write_file(path, {"a": np.ones(2)}, {})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        write_file(path, {"a": np.zeros(500)}, {})
+        assert reader.read() == before
+    assert read_file(path)[0]["a"].size == 500
+
+
+def test_a_name_that_npz_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(CheckpointFormatError, match="named 'file'"):
+        write_file(tmp_path / "x.npz", {"file": np.ones(2)}, {})
+    assert_nothing_but(tmp_path)

@@ -6,7 +6,7 @@ from norm_oracles import dense, hankel_fixtures, random_ssm
 from scipy.linalg import solve_discrete_lyapunov, svdvals
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
-from ssmreduce.hankel import _fast, hankel_norm, hankel_singular_values
+from ssmreduce.hankel import hankel_norm, hankel_singular_values
 from ssmreduce.responses import impulse_response
 from ssmreduce.systems import DiagonalSSM, conjugate_closed
 
@@ -43,7 +43,7 @@ def test_against_the_block_hankel_matrix(n, m, p, conj_sym, form):
 
 def test_fast_and_factored_paths_agree():
     ssm = random_ssm(np.random.default_rng(2), 24, 20, 20)
-    fast = _fast(ssm, ssm.C)
+    fast = hankel_singular_values(ssm)
     np.testing.assert_allclose(fast, hankel_singular_values(ssm, accuracy="relative"), rtol=1e-11)
 
 
@@ -56,6 +56,20 @@ def test_dense_systems_agree_with_scipy_and_with_the_textbook_form():
     values = hankel_singular_values(system)
     np.testing.assert_allclose(values[:6], np.sqrt(squares[:6]), rtol=1e-8)
     np.testing.assert_allclose(values, hankel_singular_values(ssm, form="textbook"), rtol=1e-9)
+
+
+def test_absolute_accuracy_where_the_gramian_is_numerically_singular():
+    rng = np.random.default_rng(12)
+    for k in range(60):
+        n, m = int(rng.integers(2, 30)), 1 + k % 3
+        gap = 10.0 ** rng.uniform(-8, -0.5)
+        spread = gap * rng.standard_normal(n) * 10.0 ** rng.uniform(-1, 1.5)
+        Lambda = (1.0 - gap * (1.0 + rng.random(n))) * np.exp(1j * (rng.uniform(0, 3) + spread))
+        B = (rng.standard_normal((n, m)) + 1j) * 10.0 ** rng.uniform(-5, 5, (n, 1))
+        C = rng.standard_normal((m, n)) + 1j
+        ssm = DiagonalSSM(np.where(np.abs(Lambda) < 1, Lambda, 0.5), B, C, np.zeros((m, m)), conj_sym=True)
+        exact = hankel_singular_values(ssm, accuracy="relative")
+        np.testing.assert_allclose(hankel_singular_values(ssm), exact, rtol=0, atol=1e-12 * exact[0])
 
 
 def test_laws():

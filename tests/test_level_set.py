@@ -5,7 +5,6 @@ import pytest
 from norm_oracles import ADVERSARIAL, adversarial_ssm, dense, random_ssm
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
-from ssmreduce.level_set import dense_form
 from ssmreduce.peak_gain import hinf_norm, peak_gain
 from ssmreduce.systems import DiagonalSSM, StateSpace
 
@@ -42,12 +41,6 @@ def test_wide_systems_with_equal_resonances_turn_to_level_sets():
     exact = peak_gain(equal, rtol=1e-9, method="exclusion")
     assert exact.method == "exclusion"
     np.testing.assert_allclose(peak.gain, exact.gain, rtol=2e-9)
-
-
-def test_dense_form_is_the_oracle_realisation():
-    ssm = random_ssm(np.random.default_rng(3), 4, 2, 3)
-    for name in "ABCD":
-        np.testing.assert_array_equal(getattr(dense_form(ssm), name), getattr(dense(ssm), name))
 
 
 def test_order_zero_and_refusals():

@@ -19,6 +19,8 @@ from ._exclusion import (
     interval_bound,
 )
 
+_LEVELS = 4
+_WIDEST = 0.3  # step (rad of phase) of the first parabola through a peak; the last one is a thousandth of it
 _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a pole inside it
 
 
@@ -36,9 +38,11 @@ def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[floa
 
 
 @numba.njit(cache=True, nogil=True)
-def _polish(point: Point, gain: float, slope: float, system: tuple, work: tuple) -> tuple[Point, float, int]:
-    """Climb to the local peak near a sample by parabolas; the last step is 3e-4 rad of phase."""
-    step, best, used = 0.3 / slope, gain, 0
+def _polish(
+    point: Point, gain: float, step: float, levels: int, system: tuple, work: tuple
+) -> tuple[Point, float, int]:
+    """Climb to the local peak near a sample by parabolas, each of the `levels` ten times narrower than the last."""
+    best, used = gain, 0
     shrinks = 0
     for _ in range(24):
         right = _sample(turn(point, step), system, work, 0.0)[2]
@@ -61,7 +65,7 @@ def _polish(point: Point, gain: float, slope: float, system: tuple, work: tuple)
         if abs(shift) < step:
             step *= 0.1
             shrinks += 1
-            if shrinks == 4:
+            if shrinks == levels:
                 break
     if point[1] < 0.0:
         point = (point[0], -point[1], point[2], -point[3])
@@ -203,12 +207,13 @@ def peak_gain(
     samples, count, used = 2, 1, 2
     open_count = _push(heap, keys, 0, 0)
     fresh = distinct > 0
+    levels = _LEVELS if rtol < 1e-7 else _LEVELS // 2  # a peak that is not the last one need not be known exactly
 
     while open_count > 0 and used < budget:
         top = heap[0]
         if fresh and keys[top] < _UNBOUNDED:
             fresh = False
-            point, value, spent = _polish(best, gain, best_slope, system, work)
+            point, value, spent = _polish(best, gain, _WIDEST / best_slope, levels, system, work)
             found = _sample(point, system, work, 0.0)
             used += spent + 1
             best, best_slope, gain = point, found[1], max(value, found[2])
@@ -252,8 +257,9 @@ def peak_gain(
         samples += 1
         count += 1
 
-    if fresh:
-        best, gain, spent = _polish(best, gain, best_slope, system, work)
+    if distinct > 0 and (fresh or levels < _LEVELS):
+        step = _WIDEST if fresh else _WIDEST * 0.1**levels
+        best, gain, spent = _polish(best, gain, step / best_slope, _LEVELS if fresh else _LEVELS - levels, system, work)
         used += spent
     upper = max(highest, stuck)
     if open_count > 0:
