@@ -45,12 +45,13 @@ def errors() -> None:
     print(
         "Proven peak gain of the error / sigma_{r+1}, and relative H2 error. LAST: modal truncation by its criterion."
     )
-    print("H2 errors are relative to the stable part of a layer; 's4d' is a batch of 48 systems a layer.\n")
+    print("H2 errors are relative to the stable part of a layer. s4d: the first layer, a batch of 48 systems.\n")
     methods = list(METHODS)
     print(f"{'layer':18}{'dropped':>8}" + "".join(f"{SHORT.get(m, m):>14}" for m in methods))
     cases: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
     for label, (path, adapter) in CHECKPOINTS.items():
-        for number, ssm in enumerate(sr.load(path, adapter=adapter).values()):
+        layers = list(sr.load(path, adapter=adapter).values())
+        for number, ssm in enumerate(layers[:1] if layers[0].batch else layers):
             for ratio in RATIOS:
                 row = [layer_errors(ssm, round((1 - ratio) * ssm.order), method) for method in methods]
                 for method, pair in zip(methods, row, strict=True):
@@ -96,7 +97,7 @@ def accuracy() -> None:
         "sequences right without retraining; one model, one seed. Every layer has as many states as LAST keeps in it,"
     )
     print(
-        "but for 'balanced, energy': the budget is shared by hankel_orders. 4 unstable states are kept by every method.\n"
+        "but for 'balanced, energy': the budget is shared by hankel_orders. All methods keep the 4 unstable states.\n"
     )
     headings = ("LAST", "compensated LAST", "greedy", "greedy_hankel", "exchange", "balanced", "balanced, energy", "h2")
     print(f"{'dropped':>8}{'states':>8}" + "".join(f"{h:>18}" for h in headings) + f"{'stored (balanced)':>20}")
@@ -193,10 +194,8 @@ def speed(repeats: int, large: bool) -> None:
     peers = {"slycot ab09ad": ("slycot", with_slycot), "pyMOR BTReductor": ("pymor", with_pymor)}
     peers = {name: made for name, (module, made) in peers.items() if importlib.util.find_spec(module)}
     print("Balanced truncation to half the order, seconds, median of runs in turns, one thread; N counts real states.")
-    print(
-        "Ours ends with the diagonal form, the peers with dense matrices. Difference: of the largest gain of the error on"
-    )
-    print("a grid with all pole angles, relative to ours.\n")
+    print("Ours ends with the diagonal form, the peers with dense matrices. Difference: of the largest gain of the")
+    print("error on a grid with all pole angles, relative to ours.\n")
     headings = "".join(f"{name:>18}{'ratio':>8}{'difference':>12}" for name in peers)
     print(f"{'N':>6}{'inputs':>8}{'ssmreduce':>12}{headings}")
     sr.balanced_truncation(layer(8, 2), 4)  # compiles
