@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from .errors import SSMReduceError, UnknownNameError
 from .loading import load, save
 from .model import FORMS, SSMModel
 from .reduction import prune
-from .report import compare, inspect
+from .report import compare, inspect, table_of
 from .scores import ALLOCATIONS, CRITERIA, PRESETS, Scores, score
 from .selection import select
 
@@ -52,13 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SSMReduceError as error:
         print(f"ssmreduce: error: {error}", file=sys.stderr)
         return 1
-    if args.json:
+    try:
+        _show(result, table, args.json)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _show(result: dict, table: Any, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(result, indent=1))
     else:
         from rich.console import Console
 
         Console().print(table)
-    return 0
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,19 +149,11 @@ def _adapter(args: argparse.Namespace) -> Adapter | None:
 
 def _flag(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
+    words = {"true": True, "false": False}
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, words[value.lower()] if value.lower() in words else float(value)
+    except ValueError:
         return name, value
-
-
-def _table(title: str, *headings: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left")
-    return table
 
 
 def _inspect(args: argparse.Namespace) -> tuple[dict, Any]:
@@ -165,19 +166,23 @@ def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
 
 
 def _score(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
     scores = _scores(_load(args.file, args), args)
-    table = _table(
+    table = table_of(
         f"{scores.method}, {scores.allocation}", "layer", "states", "smallest", "median", "largest", "infinite"
     )
     for name, value in scores.items():
         finite = value[np.isfinite(value)]
         summary = np.quantile(finite, [0.0, 0.5, 1.0]) if finite.size else [np.nan] * 3
-        table.add_row(name, str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
+        table.add_row(escape(name), str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
     plain = {name: [v if np.isfinite(v) else None for v in value.ravel().tolist()] for name, value in scores.items()}
     return {"method": scores.method, "allocation": scores.allocation, "scores": plain}, table
 
 
 def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
     model = _load(args.file, args)
     orders = None
     if args.orders is not None:
@@ -194,11 +199,12 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
         ties=args.ties,
         scope=args.scope,
     )
+    before = Path(args.file).stat().st_size
     save(prune(model, selection), args.output, form=args.form)
-    before, after = Path(args.file).stat().st_size, Path(args.output).stat().st_size
-    table = _table(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
+    after = Path(args.output).stat().st_size
+    table = table_of(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
     for name, count in model.orders.items():
-        table.add_row(name, str(count), str(selection.orders[name]))
+        table.add_row(escape(name), str(count), str(selection.orders[name]))
     total = sum(selection.orders.values())
     table.add_section()
     table.add_row("all", str(sum(model.orders.values())), f"{total} ({selection.ratio:.1%} dropped)")
