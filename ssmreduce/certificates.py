@@ -8,7 +8,7 @@ from ._arrays import one_minus_abs, to_numpy
 from .errors import ShapeError
 from .hankel import hankel_singular_values
 from .peak_gain import peak_gain
-from .reduction._base import output_rows, real_factor, real_outputs, single_systems, stable_part
+from .reduction._base import output_rows, real_factor, real_outputs, single_systems, stable_part, widening
 from .systems import DiagonalSSM, take_states, unstable_states
 
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
@@ -150,14 +150,7 @@ def error_system(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
         raise ShapeError(f"{reduced!r} does not fit {ssm!r}: batch, inputs, outputs and halves must be the same")
     ssm, reduced = _on_host(ssm), _on_host(reduced)
     ratio = reduced.kappa / ssm.kappa
-    partner: np.ndarray = (reduced.Lambda[..., :, None] == ssm.Lambda[..., None, :]) & (
-        reduced.B[..., :, None, :] == ssm.B[..., None, :, :]
-    ).all(axis=-1)
-    # the first free partner of each state, so that repeated states pair one to one
-    match = np.zeros(partner.shape)
-    for i in range(reduced.order):
-        free = partner[..., i, :] & ~np.asarray(match.any(axis=-2))
-        match[..., i, :] = free & (np.cumsum(free, axis=-1) == 1)
+    match = _matches(ssm, reduced)
     alone = ~np.asarray(match.any(axis=-1))
 
     def joined(C: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -172,6 +165,18 @@ def error_system(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
         ssm.conj_sym,
     )
     return _without_silent(error)
+
+
+def _matches(ssm: DiagonalSSM, reduced: DiagonalSSM) -> np.ndarray:
+    """One where a state of `reduced` (rows) has the pole and B of one of `ssm` (columns), one to one."""
+    partner: np.ndarray = (reduced.Lambda[..., :, None] == ssm.Lambda[..., None, :]) & (
+        reduced.B[..., :, None, :] == ssm.B[..., None, :, :]
+    ).all(axis=-1)
+    match = np.zeros(partner.shape)
+    for i in range(reduced.order):
+        free = partner[..., i, :] & ~np.asarray(match.any(axis=-2))
+        match[..., i, :] = free & (np.cumsum(free, axis=-1) == 1)
+    return match
 
 
 def _on_host(ssm: DiagonalSSM) -> DiagonalSSM:
@@ -227,10 +232,9 @@ def _bounds(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:
 def _bounds_of_one(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:
     form = "scan" if not ssm.bidirectional and (ssm.D == reduced.D).all() else "textbook"
     lower = max(_lower_bound(*halves, form) for halves in zip(_halves(ssm), _halves(reduced), strict=True))
-    widening = 1.0 if not ssm.bidirectional else np.sqrt(2.0) if ssm.inputs == 1 else 2.0
     stacked = hankel_singular_values(_with_rows(ssm, output_rows(ssm)), form="scan" if ssm.bidirectional else form)
     stacked_order = _degree(hankel_singular_values(_with_rows(reduced, output_rows(reduced))))
-    return stacked_order, lower, float(2.0 * widening * stacked[stacked_order:].sum())
+    return stacked_order, lower, float(2.0 * widening(ssm) * stacked[stacked_order:].sum())
 
 
 def _lower_bound(ssm: DiagonalSSM, reduced: DiagonalSSM, form: str) -> float:

@@ -11,6 +11,7 @@ from systems_table import SYSTEMS, clustered
 import ssmreduce as sr
 from ssmreduce.errors import SelectionError, UnattainableError, UnknownNameError
 from ssmreduce.hankel import hankel_singular_values
+from ssmreduce.reduction._base import widening
 from ssmreduce.systems import conjugate_closed
 
 
@@ -58,6 +59,20 @@ def test_bounds_of_balanced_truncation_on_hard_systems(kind):
         assert grid <= c.upper * (1 + 1e-9) + slack
         assert c.upper <= reduction.bound * (1 + 1e-3) + slack
         assert c.upper <= c.a_priori * (1 + 1e-3) + slack
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_two_sided_gain_against_its_stacked_halves(rng, inputs):
+    """The factor by which the bound of a bidirectional layer is wider than that of its stacked halves."""
+    ratios = []
+    for _ in range(60):
+        ssm = random_ssm(rng, 3, inputs, inputs, D=False, reverse=True, gaps=(1e-3, 0.3))
+        stacked = sr.DiagonalSSM(
+            ssm.Lambda, ssm.B, np.vstack([ssm.C, ssm.C_reverse]), np.zeros((2 * inputs, inputs)), conj_sym=True
+        )
+        ratios.append(gain_on_grids(ssm) / gain_on_grids(stacked) / widening(ssm))
+    assert max(ratios) <= 1 + 1e-9
+    assert max(ratios) > 0.6
 
 
 def test_a_real_pole_costs_one_stored_state_and_half_its_output():

@@ -9,6 +9,7 @@ from systems_table import SYSTEMS
 import ssmreduce as sr
 from ssmreduce.errors import NotRepresentableError, SelectionError, UnknownNameError
 from ssmreduce.hankel import hankel_norm, hankel_singular_values
+from ssmreduce.systems import conjugate_closed
 
 CAUSAL = ("siso", "mimo", "wide", "one-output", "all-stored")
 
@@ -82,18 +83,24 @@ def test_h2_approximation_of_a_trained_layer(order):
 
 
 def test_h2_approximation_interpolates_at_the_mirror_images_of_its_poles(rng):
-    """The conditions of Meier and Luenberger, with one input and one output, at convergence."""
-    ssm = random_ssm(rng, 6, gaps=(0.05, 0.5), D=False)
+    """The conditions of a local minimum, at convergence: both tangents and the derivative between them."""
+    ssm = random_ssm(rng, 6, 2, 2, gaps=(0.05, 0.5), D=False)
     reduced = sr.h2_approximation(ssm, 2, iterations=300).ssm
 
-    def value(one, z):
-        closed = one.kappa / 2 * np.concatenate([one.C[0] * one.B[:, 0], (one.C[0] * one.B[:, 0]).conj()])
-        poles = np.concatenate([one.Lambda, one.Lambda.conj()])
-        return np.array([(closed / (z - poles)).sum(), (closed / (z - poles) ** 2).sum()])
+    def values(one, z, power):
+        closed = conjugate_closed(one)
+        return closed.C / (z - closed.Lambda) ** power @ closed.B
 
-    for pole in reduced.Lambda:
+    for i, pole in enumerate(reduced.Lambda):
         z = 1 / pole.conj()
-        np.testing.assert_allclose(value(reduced, z), value(ssm, z), rtol=1e-4)
+        left, right = reduced.C[:, i].conj(), reduced.B[i].conj()
+        for one, tangent in ((left, None), (None, right), (left, right)):
+            sides = []
+            for system in (reduced, ssm):
+                value = values(system, z, 2 if one is not None and tangent is not None else 1)
+                value = value if one is None else one @ value
+                sides.append(value if tangent is None else value @ tangent)
+            np.testing.assert_allclose(*sides, rtol=1e-3, atol=1e-3 * np.abs(sides[1]).max())
 
 
 def test_refusals(rng):

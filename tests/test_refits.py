@@ -89,9 +89,35 @@ def test_greedy_hankel_drops_the_pair_with_the_least_own_hankel_value(rng):
     assert set(reduced.Lambda) == set(ssm.Lambda[np.argsort(own)[2:]])
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_exchange_starts_from_greedy_and_only_improves(rng, reverse):
+    ssm = random_ssm(rng, 12, 3, 3, gaps=(1e-2, 0.3), reverse=reverse)
+    errors = [sr.certify(ssm, sr.exchange(ssm, 4, rounds=k).ssm, rtol=1e-4).error for k in (0, 1, 2, 10)]
+    start = sr.certify(ssm, sr.greedy_elimination(ssm, 4, rule="hankel").ssm, rtol=1e-4).error
+    np.testing.assert_allclose(errors[0], start)
+    assert (np.diff(errors) <= 0.02 * start).all()
+    assert errors[-1] < (1.001 if reverse else 0.95) * start
+
+
+def test_exchange_ends_where_no_swap_helps(rng):
+    """Five of ten states: the swaps tried are all that there are."""
+    ssm = random_ssm(rng, 10, 2, 2, gaps=(1e-2, 0.3))
+    poles = sr.exchange(ssm, 5).ssm.Lambda
+    kept = np.flatnonzero(np.isin(ssm.Lambda, poles))
+
+    def error(index):
+        weights = np.isin(np.arange(10), index).astype(float)
+        reduced = sr.compensated_truncation(ssm, 5, criterion=lambda _: weights, iterations=2).ssm
+        return sr.certify(ssm, reduced).error
+
+    others = np.setdiff1d(np.arange(10), kept)
+    swapped = [error(np.append(np.delete(kept, i), k)) for i in range(5) for k in others]
+    assert min(swapped) > 0.98 * error(kept)
+
+
 def test_poles_stay(rng):
     ssm = random_ssm(rng, 8, 2, 2)
-    for method in ("modal", "compensated", "greedy", "greedy_hankel"):
+    for method in ("modal", "compensated", "greedy", "greedy_hankel", "exchange"):
         assert np.isin(METHODS[method](ssm, 4).ssm.Lambda, ssm.Lambda).all()
 
 
@@ -101,5 +127,7 @@ def test_refusals_of_refits(rng):
         sr.compensated_truncation(ssm, 2, refit="inputs")
     with pytest.raises(SelectionError, match="one iteration"):
         sr.compensated_truncation(ssm, 2, iterations=0)
+    with pytest.raises(SelectionError, match="negative"):
+        sr.exchange(ssm, 2, rounds=-1)
     with pytest.raises(UnknownNameError, match="h2, hankel"):
         sr.greedy_elimination(ssm, 2, rule="random")

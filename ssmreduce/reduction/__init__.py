@@ -4,6 +4,7 @@ from ._base import Reduction
 from .allocation import hankel_orders
 from .balanced import balanced_truncation
 from .compensated import compensate, compensated_truncation
+from .exchange import exchange
 from .greedy import greedy_elimination
 from .h2_optimal import h2_approximation
 from .hankel_optimal import hankel_approximation
@@ -18,6 +19,7 @@ __all__ = [
     "balanced_truncation",
     "compensate",
     "compensated_truncation",
+    "exchange",
     "greedy_elimination",
     "h2_approximation",
     "hankel_approximation",

@@ -21,7 +21,7 @@ class Reduction:
     Attributes
     ----------
     ssm : DiagonalSSM
-        The reduced system, of the same kind as the original.
+        The reduced system, of the same kind as the original, as NumPy arrays; where nothing was reduced the original.
     order : int
         Stored states of each system: what it costs. At most what was asked for.
     method : str
@@ -131,6 +131,13 @@ def joined(first: DiagonalSSM, second: DiagonalSSM) -> DiagonalSSM:
     )
 
 
+def difference(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
+    """The error system with all states of both."""
+    reverse = None if reduced.C_reverse is None else -reduced.C_reverse
+    error = joined(ssm, replace(reduced, C=-reduced.C, C_reverse=reverse))
+    return replace(error, D=ssm.D - reduced.D)
+
+
 def batched(systems: list[DiagonalSSM], like: DiagonalSSM) -> DiagonalSSM:
     """One batch of single systems, filled up with silent states to one order."""
     if not like.batch:
@@ -159,6 +166,13 @@ def _silent(ssm: DiagonalSSM, count: int) -> DiagonalSSM:
 def output_rows(ssm: DiagonalSSM) -> np.ndarray:
     """Output matrix of a single system; both halves of a bidirectional one stacked, as they share the states."""
     return ssm.C if ssm.C_reverse is None else np.concatenate([ssm.C, ssm.C_reverse], axis=-2)
+
+
+def widening(ssm: DiagonalSSM) -> float:
+    """Largest gain of a system over that of its halves stacked: both may add up, for one input in quadrature."""
+    if not ssm.bidirectional:
+        return 1.0
+    return float(np.sqrt(2.0)) if ssm.inputs == 1 else 2.0
 
 
 def with_outputs(ssm: DiagonalSSM, Lambda: np.ndarray, B: np.ndarray, C: np.ndarray) -> DiagonalSSM:

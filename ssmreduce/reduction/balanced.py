@@ -20,6 +20,7 @@ from ._base import (
     reduce_each,
     stored_order,
     stored_states,
+    widening,
     with_outputs,
 )
 
@@ -129,8 +130,7 @@ class Balanced:
 
     def bound(self, order: int) -> float:
         """Of the peak gain of the error at a real order."""
-        widening = 1.0 if not self.ssm.bidirectional else np.sqrt(2.0) if self.ssm.inputs == 1 else 2.0
-        return float(widening * 2.0 * self.values[order:].sum())
+        return float(2.0 * widening(self.ssm) * self.values[order:].sum())
 
     def project(self, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A, B, C of the real truncated system, C in scan form."""

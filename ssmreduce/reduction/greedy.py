@@ -94,19 +94,31 @@ def _h2_survivors(ssm: DiagonalSSM, count: int) -> np.ndarray:
 
 def _hankel_survivors(ssm: DiagonalSSM, count: int) -> np.ndarray:
     n = ssm.order
-    C = output_rows(ssm)
-    inverses = [_inverse(real_gramian(ssm.Lambda, ssm.B)), _inverse(real_gramian(ssm.Lambda.conj(), C.conj().T))]
+    inverses = _inverses(ssm)
     alive = np.ones(n, dtype=bool)
     for _ in range(n - count):
-        left, right = (np.linalg.inv(_pairs(inverse)) for inverse in inverses)
-        trace = np.einsum("iab,iba->i", left, right)
-        determinant = np.linalg.det(left) * np.linalg.det(right)
-        largest = 0.5 * (trace + np.sqrt(np.maximum(trace**2 - 4.0 * determinant, 0.0)))
-        largest = np.where(alive, largest, np.inf)
-        gone = [int(largest.argmin()), int(largest.argmin()) + n]
+        own = np.where(alive, _own_values(inverses), np.inf)
+        gone = [int(own.argmin()), int(own.argmin()) + n]
         alive[gone[0]] = False
         inverses = [_without(a, np.linalg.solve(a[np.ix_(gone, gone)], a[gone]), gone) for a in inverses]
     return np.flatnonzero(alive)
+
+
+def own_hankel_values(ssm: DiagonalSSM) -> np.ndarray:
+    """Squared Hankel singular value of the part of each pair that the others neither reach nor show."""
+    return _own_values(_inverses(ssm))
+
+
+def _inverses(ssm: DiagonalSSM) -> list[np.ndarray]:
+    rows = output_rows(ssm).conj().T
+    return [_inverse(real_gramian(ssm.Lambda, ssm.B)), _inverse(real_gramian(ssm.Lambda.conj(), rows))]
+
+
+def _own_values(inverses: list[np.ndarray]) -> np.ndarray:
+    left, right = (np.linalg.inv(_pairs(inverse)) for inverse in inverses)
+    trace = np.einsum("iab,iba->i", left, right)
+    determinant = np.linalg.det(left) * np.linalg.det(right)
+    return 0.5 * (trace + np.sqrt(np.maximum(trace**2 - 4.0 * determinant, 0.0)))
 
 
 def _inverse(gramian: np.ndarray) -> np.ndarray:

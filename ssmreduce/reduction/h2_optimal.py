@@ -9,6 +9,7 @@ from ._base import (
     Part,
     Reduction,
     advance,
+    difference,
     output_rows,
     real_factor,
     real_inputs,
@@ -106,9 +107,8 @@ def _quick_error(ssm: DiagonalSSM, reduced: DiagonalSSM) -> float:
 
 def _error(ssm: DiagonalSSM, reduced: DiagonalSSM) -> float:
     """H2 error, D apart and both halves stacked, from a factor of the Gramian."""
-    C = np.concatenate([output_rows(ssm), -output_rows(reduced)], axis=1)
-    factor = real_factor(np.concatenate([ssm.Lambda, reduced.Lambda]), np.concatenate([ssm.B, reduced.B]))
-    return float(np.linalg.norm(real_outputs(C, ssm.kappa) @ factor))
+    error = difference(ssm, reduced)
+    return float(np.linalg.norm(real_outputs(output_rows(error), ssm.kappa) @ real_factor(error.Lambda, error.B)))
 
 
 def _moved(old: np.ndarray, new: np.ndarray) -> float:

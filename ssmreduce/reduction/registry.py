@@ -12,6 +12,7 @@ from ..systems import DiagonalSSM
 from ._base import Reduction
 from .balanced import balanced_truncation
 from .compensated import compensated_truncation
+from .exchange import exchange
 from .greedy import greedy_elimination
 from .h2_optimal import h2_approximation
 from .hankel_optimal import hankel_approximation
@@ -23,6 +24,7 @@ METHODS: dict[str, Callable[..., Reduction]] = {
     "compensated": compensated_truncation,
     "greedy": greedy_elimination,
     "greedy_hankel": partial(greedy_elimination, rule="hankel"),
+    "exchange": exchange,
     "balanced": balanced_truncation,
     "h2": h2_approximation,
     "singular_perturbation": singular_perturbation,
@@ -45,8 +47,8 @@ def reduce(
         are not named stay as they are. May be left out where the method finds the order (``tolerance=...``): then every
         layer is reduced.
     method : str
-        ``balanced``, ``greedy``, ``greedy_hankel``, ``compensated``, ``modal``, ``h2``, or, with a dense D,
-        ``singular_perturbation``, ``modal_perturbation``, ``hankel``; see the page "How to choose".
+        ``balanced``, ``greedy``, ``greedy_hankel``, ``exchange``, ``compensated``, ``modal``, ``h2``; or, with a dense
+        D, ``singular_perturbation``, ``modal_perturbation``, ``hankel``. See the page "How to choose".
     **options
         Of the method's function.
 
