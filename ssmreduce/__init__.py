@@ -1,12 +1,31 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
 from . import adapters, errors, plot
+from .calibration import (
+    Calibration,
+    Moments,
+    calibrate,
+    calibrate_stationary,
+    flax_inputs,
+    load_calibration,
+    save_calibration,
+    torch_inputs,
+)
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
-from .reduction import prune, prune_unstructured
+from .reduction import (
+    EliminationPath,
+    LayerPath,
+    eliminate,
+    elimination_path,
+    elimination_scores,
+    prune,
+    prune_unstructured,
+    refit,
+)
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
@@ -18,10 +37,14 @@ from .trees import flatten, unflatten
 __version__ = "0.1.0"
 
 __all__ = [
+    "Calibration",
     "Chunk",
     "Comparison",
     "DiagonalSSM",
+    "EliminationPath",
     "Inspection",
+    "LayerPath",
+    "Moments",
     "SSMModel",
     "Scores",
     "Selection",
@@ -29,10 +52,16 @@ __all__ = [
     "Sweep",
     "adapters",
     "bilinear",
+    "calibrate",
+    "calibrate_stationary",
     "compare",
+    "eliminate",
+    "elimination_path",
+    "elimination_scores",
     "errors",
     "export",
     "flatten",
+    "flax_inputs",
     "frequency_response",
     "from_control",
     "from_dlti",
@@ -47,6 +76,7 @@ __all__ = [
     "inverse_bilinear",
     "inverse_zoh",
     "load",
+    "load_calibration",
     "magnitude",
     "modal_h2_norms",
     "modal_hinf_norms",
@@ -54,8 +84,10 @@ __all__ = [
     "prune",
     "prune_unstructured",
     "read",
+    "refit",
     "replace_system",
     "save",
+    "save_calibration",
     "score",
     "select",
     "simulate",
@@ -64,6 +96,7 @@ __all__ = [
     "to_control",
     "to_dlti",
     "to_state_space",
+    "torch_inputs",
     "unflatten",
     "unstable_states",
     "zoh",

@@ -1,6 +1,23 @@
 """Ways to make a model smaller, one method a file."""
 
+from .elimination import (
+    EliminationPath,
+    LayerPath,
+    eliminate,
+    elimination_path,
+    elimination_scores,
+)
 from .modal import prune
+from .refit import refit
 from .unstructured import prune_unstructured
 
-__all__ = ["prune", "prune_unstructured"]
+__all__ = [
+    "EliminationPath",
+    "LayerPath",
+    "eliminate",
+    "elimination_path",
+    "elimination_scores",
+    "prune",
+    "prune_unstructured",
+    "refit",
+]
