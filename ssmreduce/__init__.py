@@ -24,6 +24,7 @@ from .reduction import (
     elimination_scores,
     prune,
     prune_unstructured,
+    recalibrate,
     refit,
 )
 from .report import Comparison, Inspection, compare, inspect
@@ -84,6 +85,7 @@ __all__ = [
     "prune",
     "prune_unstructured",
     "read",
+    "recalibrate",
     "refit",
     "replace_system",
     "save",

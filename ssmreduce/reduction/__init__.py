@@ -9,6 +9,7 @@ from .elimination import (
 )
 from .modal import prune
 from .refit import refit
+from .sequential import recalibrate
 from .unstructured import prune_unstructured
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "elimination_scores",
     "prune",
     "prune_unstructured",
+    "recalibrate",
     "refit",
 ]
