@@ -30,6 +30,7 @@ from .reduction import (
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
+from .search import Search, SearchPoint, search
 from .selection import Selection, select
 from .sweep import Sweep, sweep
 from .systems import DiagonalSSM, StateSpace, unstable_states
@@ -48,6 +49,8 @@ __all__ = [
     "Moments",
     "SSMModel",
     "Scores",
+    "Search",
+    "SearchPoint",
     "Selection",
     "StateSpace",
     "Sweep",
@@ -91,6 +94,7 @@ __all__ = [
     "save",
     "save_calibration",
     "score",
+    "search",
     "select",
     "simulate",
     "simulate_chunk",

@@ -29,6 +29,10 @@ class SelectionError(SSMReduceError, ValueError):
     """A selection that cannot be made: ratio outside [0, 1), more states than there are, ..."""
 
 
+class UnattainableError(SSMReduceError, ValueError):
+    """An accuracy that was asked for and cannot be met."""
+
+
 class UnknownNameError(SSMReduceError, ValueError):
     """A method, adapter, engine or option that does not exist."""
 
