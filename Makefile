@@ -7,10 +7,13 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow coverage lint types docs bench clean
+.PHONY: demo examples test test-slow coverage lint types docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
+
+examples: demo $(VENV)/.test
+	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -19,7 +22,7 @@ test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
 coverage: $(VENV)/.test
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --cov=ssmreduce --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest --cov=ssmreduce --cov-report=term --cov-fail-under=90
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

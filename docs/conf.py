@@ -22,4 +22,4 @@ nitpicky = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "ssmreduce"
-html_theme_options = {"navigation_depth": 2, "show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}

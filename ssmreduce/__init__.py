@@ -13,9 +13,14 @@ from .calibration import (
 )
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
+from .finite_horizon import GainBounds, finite_horizon_gain, peak_to_peak_bounds
+from .gramians import cauchy_factor, controllability_gramian, observability_gramian
+from .hankel import hankel_norm, hankel_singular_values
 from .loading import load, read, save
 from .model import SSMModel, export, replace_system
 from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
+from .pair_norms import pair_hinf_norms
+from .peak_gain import PeakGain, hinf_norm, peak_gain
 from .reduction import (
     EliminationPath,
     LayerPath,
@@ -33,7 +38,7 @@ from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, s
 from .search import Search, SearchPoint, search
 from .selection import Selection, select
 from .sweep import Sweep, sweep
-from .systems import DiagonalSSM, StateSpace, unstable_states
+from .systems import DiagonalSSM, StateSpace, conjugate_closed, unstable_states
 from .trees import flatten, unflatten
 
 __version__ = "0.1.0"
@@ -44,9 +49,11 @@ __all__ = [
     "Comparison",
     "DiagonalSSM",
     "EliminationPath",
+    "GainBounds",
     "Inspection",
     "LayerPath",
     "Moments",
+    "PeakGain",
     "SSMModel",
     "Scores",
     "Search",
@@ -58,12 +65,16 @@ __all__ = [
     "bilinear",
     "calibrate",
     "calibrate_stationary",
+    "cauchy_factor",
     "compare",
+    "conjugate_closed",
+    "controllability_gramian",
     "eliminate",
     "elimination_path",
     "elimination_scores",
     "errors",
     "export",
+    "finite_horizon_gain",
     "flatten",
     "flax_inputs",
     "frequency_response",
@@ -73,7 +84,10 @@ __all__ = [
     "h2",
     "h2_norm",
     "h2_reference",
+    "hankel_norm",
+    "hankel_singular_values",
     "hinf",
+    "hinf_norm",
     "hinf_reference",
     "impulse_response",
     "inspect",
@@ -84,6 +98,10 @@ __all__ = [
     "magnitude",
     "modal_h2_norms",
     "modal_hinf_norms",
+    "observability_gramian",
+    "pair_hinf_norms",
+    "peak_gain",
+    "peak_to_peak_bounds",
     "plot",
     "prune",
     "prune_unstructured",

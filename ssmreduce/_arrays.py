@@ -1,5 +1,6 @@
 """Arrays of any namespace: double precision, read-only NumPy arrays, and 1 - abs(z) without cancellation."""
 
+import sys
 from typing import Any
 
 import array_api_compat
@@ -12,10 +13,8 @@ Array = Any
 
 
 def namespace(*arrays: Array) -> Any:
-    """Array API namespace of the arrays; NumPy for lists and scalars."""
+    """Array API namespace of the arrays, which must come from one library; other values do not count."""
     known = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
-    if not known:
-        return array_api_compat.array_namespace(np.empty(0))
     try:
         return array_api_compat.array_namespace(*known)
     except TypeError:
@@ -31,8 +30,12 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
         raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
     dtype = xp.complex128 if complex_ else xp.float64
-    if not (isinstance(value, np.ndarray) and value.dtype == dtype and not value.flags.writeable):
+    # A read-only array that owns its memory is ours already; a read-only view may look at memory that others write.
+    private = isinstance(value, np.ndarray) and value.flags.owndata and not value.flags.writeable
+    if not (private and value.dtype == dtype):
         value = xp.astype(value, dtype)
+    if value.dtype != dtype:  # JAX narrows, with no more than a warning
+        raise ArrayKindError(f"{name} needs double precision, got {value.dtype}; JAX: set jax_enable_x64")
     if isinstance(value, np.ndarray):
         if not np.isfinite(value).all():
             raise NonFiniteError(f"{name} holds NaN or infinite values")
@@ -43,6 +46,11 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
 def to_numpy(value: Array) -> np.ndarray:
     """Copy to the host where needed; for messages, counts and sorting, not for hot paths."""
     return np.asarray(value.detach().cpu() if array_api_compat.is_torch_array(value) else value)
+
+
+def is_traced(value: Array) -> bool:
+    """Whether the value is a JAX tracer, whose numbers cannot be looked at (inside jax.grad or jax.jit)."""
+    return array_api_compat.is_jax_array(value) and isinstance(value, sys.modules["jax"].core.Tracer)
 
 
 def _square_with_error(x: Array) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ Nothing that a file contains is ever executed: npz without pickles, PyTorch file
 written whole or not at all.
 """
 
+import io
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -242,8 +243,11 @@ def _arrays_only(params: Mapping[str, Any], kind: str, dtype_kinds: str = "biufc
 
 
 def _write_npz(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    arrays = _arrays_only(params, "npz", "biufcSUMm")
+    if "file" in arrays:
+        raise CheckpointFormatError("an npz file cannot hold an array named 'file'; use another format")
     with path.open("xb") as file:
-        np.savez(file, **_arrays_only(params, "npz", "biufcSUMm"))  # type: ignore[arg-type]
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
@@ -298,8 +302,10 @@ def _write_torch(path: Path, params: Mapping[str, Any], metadata: Mapping[str, s
         bits = "i2" if FOREIGN[foreign] == "<u2" else "u1"
         return torch.from_numpy(array.view(bits)).view(getattr(torch, foreign))
 
+    buffer = io.BytesIO()  # torch.save hides the cause where the disk is full
+    torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), buffer)
     with path.open("xb") as file:
-        torch.save(unflatten({name: encode(leaf) for name, leaf in params.items()}), file)
+        file.write(buffer.getbuffer())
 
 
 _WRITERS: dict[str, Callable[[Path, Mapping[str, Any], Mapping[str, str]], None]] = {

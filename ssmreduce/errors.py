@@ -21,6 +21,14 @@ class UnstableSystemError(SSMReduceError, ValueError):
     """A norm or Gramian was asked of a system with poles on or outside the unit circle."""
 
 
+class PrecisionWarning(UserWarning):
+    """Input whose precision is too low for what is computed from it."""
+
+
+class NotCausalError(SSMReduceError, ValueError):
+    """A quantity of causal systems was asked of a bidirectional one."""
+
+
 class NotRepresentableError(SSMReduceError, ValueError):
     """A system that the target form (a model family, a dense realisation, a file layout) cannot hold."""
 

@@ -121,7 +121,7 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     True
     """
     params = export(model, form=form)
-    metadata = dict(model.metadata)
+    metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
     if isinstance(model.adapter, Adapter) and ADAPTERS.get(model.adapter.name) is type(model.adapter):
         metadata[_METADATA_KEY] = json.dumps({"name": model.adapter.name, **asdict(model.adapter)})
     write_file(path, params, metadata)

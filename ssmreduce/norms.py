@@ -1,9 +1,9 @@
 """Norms of whole systems and of single states."""
 
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2
-from .errors import UnstableSystemError
-from .gramians import one_minus_products
-from .systems import DiagonalSSM, unstable_states
+from .dense import dense_h2_norm
+from .gramians import one_minus_products, require_stable
+from .systems import DiagonalSSM, StateSpace
 
 
 def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
@@ -105,7 +105,7 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
     return xp.sqrt(_inf_where_unstable(value, gap, energy > 0))
 
 
-def h2_norm(ssm: DiagonalSSM) -> Array:
+def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     r"""H2 norm: the root of the energy of the impulse response, summed over all inputs and outputs.
 
     .. math::
@@ -118,7 +118,7 @@ def h2_norm(ssm: DiagonalSSM) -> Array:
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM or StateSpace
         Batch axes allowed.
 
     Returns
@@ -136,6 +136,8 @@ def h2_norm(ssm: DiagonalSSM) -> Array:
     >>> float(h2_norm(DiagonalSSM(Lambda=[0.6], B=[[1.0]], C=[[1.0]], D=[[0.0]])))
     1.25
     """
+    if isinstance(ssm, StateSpace):
+        return dense_h2_norm(ssm)
     require_stable(ssm, "the H2 norm")
     xp = namespace(ssm.Lambda)
     lag0 = xp.matmul(ssm.C, ssm.B)
@@ -143,8 +145,8 @@ def h2_norm(ssm: DiagonalSSM) -> Array:
     if ssm.C_reverse is not None:
         lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
         tail = tail + _tail_energy(ssm, ssm.C_reverse)
-    energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
-    return xp.sqrt(xp.where(energy > 0, energy, xp.zeros_like(energy)))  # rounding, where states cancel
+    lag0 = ssm.kappa * xp.real(lag0) + ssm.D
+    return xp.sqrt(xp.sum(lag0**2, axis=(-2, -1)) + tail)
 
 
 def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
@@ -160,14 +162,3 @@ def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
 
     total = energy(ssm.Lambda, ssm.B, C) + energy(xp.conj(ssm.Lambda), xp.conj(ssm.B), xp.conj(C))
     return ssm.kappa**2 / 2.0 * total
-
-
-def require_stable(ssm: DiagonalSSM, what: str) -> None:
-    """Raise `UnstableSystemError`, naming the states, unless every pole lies inside the unit circle."""
-    bad = unstable_states(ssm)
-    if bad.size:
-        named = ", ".join(str(i) for i in bad[:8]) + (", ..." if bad.size > 8 else "")
-        raise UnstableSystemError(
-            f"{what} does not exist: state{'s' if bad.size > 1 else ''} {named} of {ssm!r} "
-            f"{'have' if bad.size > 1 else 'has'} |lambda| >= 1; prune or replace them, or use a finite-horizon measure"
-        )

@@ -59,7 +59,7 @@ def select(
     count : int, optional
         Number of states of the whole model that stay.
     threshold : float, optional
-        States with a score of at least this stay.
+        States with a score of at least this stay (``scope="system"``: slices with at least this mean score).
     orders : mapping, optional
         Number of states that stay, for every layer.
     min_states : int, default 1

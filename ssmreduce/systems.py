@@ -1,11 +1,14 @@
 """The two system types: shapes and invariants, no analysis."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
-from .errors import ShapeError
+from .errors import PrecisionWarning, ShapeError
+
+_SINGLE_GAP = 6e-6  # rounding lambda to single precision changes a smaller 1 - |lambda| by more than 1 %
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,12 @@ class DiagonalSSM:
     ArrayKindError
         A complex D, or arrays of two libraries.
 
+    Warns
+    -----
+    PrecisionWarning
+        Poles given in single precision so close to the unit circle that :math:`1 - |\lambda|` has lost its meaning
+        (NumPy arrays).
+
     Notes
     -----
     Arrays of any namespace known to array-api-compat are kept in it, in double precision. NumPy inputs are copied and
@@ -66,11 +75,26 @@ class DiagonalSSM:
     conj_sym: bool = False
 
     def __post_init__(self) -> None:
+        single = isinstance(self.Lambda, np.ndarray) and self.Lambda.dtype in (np.complex64, np.float32)
         for name in ("Lambda", "B", "C", "D", "C_reverse"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, as_double(value, complex_=name != "D", name=name))
         self._check_shapes()
+        if single:
+            self._warn_of_single_precision()
+
+    def _warn_of_single_precision(self) -> None:
+        gap = one_minus_abs(self.Lambda)
+        close = np.flatnonzero(np.abs(gap) < _SINGLE_GAP)
+        if close.size:
+            warnings.warn(
+                f"Lambda came in single precision, in which 1 - |lambda| of {close.size} state(s), the first being "
+                f"state {close[0]} with {gap.ravel()[close[0]]:.3g}, is off by more than 1 %; compute Lambda in double "
+                "precision from the model's own parameters",
+                PrecisionWarning,
+                stacklevel=4,
+            )
 
     def _check_shapes(self) -> None:
         namespace(*(a for a in (self.Lambda, self.B, self.C, self.D, self.C_reverse) if a is not None))
@@ -190,6 +214,40 @@ def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
         ssm.D,
         None if ssm.C_reverse is None else columns(ssm.C_reverse),
         ssm.conj_sym,
+    )
+
+
+def conjugate_closed(ssm: DiagonalSSM) -> DiagonalSSM:
+    r"""The same real system with every state and its conjugate stored.
+
+    .. math:: \kappa\,\mathrm{Re}(C x) = \tfrac{\kappa}{2}\,[C, \bar C] \begin{bmatrix} x \\ \bar x \end{bmatrix}
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed.
+
+    Returns
+    -------
+    DiagonalSSM
+        Order 2 n, ``conj_sym=False``, outputs real without taking a real part.
+
+    Examples
+    --------
+    >>> conjugate_closed(DiagonalSSM([0.5j], [[1.0]], [[2j]], [[0.0]], conj_sym=True)).Lambda
+    array([0.+0.5j, 0.-0.5j])
+    """
+    xp = namespace(ssm.Lambda)
+
+    def columns(C: Array) -> Array:
+        return ssm.kappa / 2.0 * xp.concat([C, xp.conj(C)], axis=-1)
+
+    return DiagonalSSM(
+        xp.concat([ssm.Lambda, xp.conj(ssm.Lambda)], axis=-1),
+        xp.concat([ssm.B, xp.conj(ssm.B)], axis=-2),
+        columns(ssm.C),
+        ssm.D,
+        None if ssm.C_reverse is None else columns(ssm.C_reverse),
     )
 
 

@@ -142,9 +142,8 @@ def mp_simulate(ssm, u):
 
 def mp_impulse_response(ssm, length):
     """Causal impulse response of the first input and output by direct powers."""
-    response = [
-        ssm.kappa * mp.fsum((_mp(c) * _mp(pole) ** k * _mp(b)).real for c, pole, b in _modes(ssm)) for k in range(length)
-    ]
+    modes = [(_mp(c) * _mp(b), _mp(pole)) for c, pole, b in _modes(ssm)]
+    response = [ssm.kappa * mp.fsum((gain * pole**k).real for gain, pole in modes) for k in range(length)]
     response[0] += mp.mpf(float(ssm.D[0, 0]))
     return np.array([float(h) for h in response])
 

@@ -226,6 +226,20 @@ def test_real_poles_are_held(name, pole, rng):
     np.testing.assert_allclose(1 - np.abs(held.Lambda[..., 1]), 1 - abs(pole), rtol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("poles", "pole"), ("inputs", "B would"), ("outputs", "C would"), ("feedthrough", "D would")],
+)
+def test_half_precision_keeps_its_bits_and_refuses_what_it_would_round(change, message, rng):
+    case = CASES["s5"]
+    params = {name: value.astype(np.float16) for name, value in case.params(rng).items()}
+    ssm = case.adapter.get(params, LAYER)
+    for name, value in case.adapter.put(params, LAYER, ssm).items():
+        assert_same_bits(value, params[name])
+    with pytest.raises(NotRepresentableError, match=message):
+        case.adapter.put(params, LAYER, CHANGES[change](ssm, rng))
+
+
 # ---------------------------------------------------------------- read-only, finite, by name
 
 

@@ -10,7 +10,7 @@ from ssmreduce._arrays import one_minus_abs
 
 EPS = np.finfo(float).eps
 POLES = np.array(
-    [-0.5, -3 + 40j, -1e-3 - 2j, -1e-8 + 1e-8j, -1e-12 + 3j, -1e-12, -1e-12 - 1e5j, -30 + 1j, -1e-300 + 0.5j, 1e-9j, 0.0],
+    [-0.5, -3 + 40j, -1e-3 - 2j, -1e-8 + 1e-8j, -1e-12 + 3j, -1e-12, -1e-12 - 1e5j, -30 + 1j, -1e-300 + 0.5j, 1e-9j, 0],
     dtype=complex,
 )
 STEPS = [1.0, 0.25, 0.1]

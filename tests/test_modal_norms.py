@@ -86,8 +86,9 @@ def test_modal_hinf_norm_of_both_halves_bounds_the_peak(rng):
     ssm = random_ssm(rng, 4, 3, 2, bidirectional=True)
     grid = np.linspace(-np.pi, np.pi, 2001)
     norms = modal_hinf_norms(ssm)
-    causal, reverse = modal_hinf_norms(replace(ssm, C_reverse=None)), modal_hinf_norms(
-        replace(ssm, C=ssm.C_reverse, C_reverse=None)
+    causal, reverse = (
+        modal_hinf_norms(replace(ssm, C_reverse=None)),
+        modal_hinf_norms(replace(ssm, C=ssm.C_reverse, C_reverse=None)),
     )
     np.testing.assert_allclose(norms, causal + reverse, rtol=1e-14)
     for i, norm in enumerate(norms):
@@ -119,9 +120,7 @@ def test_modal_norms_near_the_circle(rng, gap):
     ssm = DiagonalSSM(Lambda, np.full((10, 1), 2.0), np.full((1, 10), 3j), [[0]])
     distance = [mp.mpf(1) - abs(mp.mpc(z)) for z in Lambda]
     np.testing.assert_allclose(modal_hinf_norms(ssm), [float(6 / d) for d in distance], rtol=20 * EPS)
-    np.testing.assert_allclose(
-        modal_h2_norms(ssm), [float(6 / mp.sqrt(d * (2 - d))) for d in distance], rtol=20 * EPS
-    )
+    np.testing.assert_allclose(modal_h2_norms(ssm), [float(6 / mp.sqrt(d * (2 - d))) for d in distance], rtol=20 * EPS)
 
 
 @NORMS

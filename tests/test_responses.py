@@ -285,6 +285,16 @@ def test_resonances_near_the_circle(bidirectional, gap, angle):
     np.testing.assert_allclose(frequency_response(ssm, omega)[:, 0, 0], expected, rtol=1e-15 / gap + 1e-14)
 
 
+@pytest.mark.parametrize("gap", [1e-6, 1e-8, 1e-10])
+@pytest.mark.parametrize("angle", [0.7, 3.0, -2.0])
+def test_peak_of_a_resonance(gap, angle):
+    """At the top an error of the angle is of second order: the height shows how accurate 1 - |lambda| is."""
+    ssm = DiagonalSSM([(1 - gap) * np.exp(1j * angle)], [[1.0]], [[2 + 0.5j]], [[0.3]], conj_sym=True)
+    peak = frequency_response(ssm, [abs(angle)]).ravel()
+    expected = mp_frequency_response(ssm, [abs(angle)])
+    np.testing.assert_allclose(np.abs(peak), np.abs(expected), rtol=(1e-15 / gap) ** 2 + 1e-14)
+
+
 @pytest.mark.parametrize("omega", [0.5, [[0.1, 0.2]]])
 def test_frequencies_have_one_axis(rng, omega):
     with pytest.raises(ShapeError, match=r"omega must have one axis, got shape"):

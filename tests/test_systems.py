@@ -50,6 +50,16 @@ def test_arrays_are_private_and_read_only(rng):
         ssm.Lambda = mine["Lambda"]
 
 
+def test_a_read_only_view_is_copied():
+    mine = np.array([0.5 + 0j, 0.25])
+    view = mine.view()
+    view.flags.writeable = False
+    ssm = DiagonalSSM(view, np.ones((2, 1)), np.ones((1, 2)), [[0]])
+    mine[:] = 7
+    np.testing.assert_array_equal(ssm.Lambda, [0.5, 0.25])
+    assert DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, ssm.D).Lambda is ssm.Lambda  # what is private already is not copied
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "expected"),
     [

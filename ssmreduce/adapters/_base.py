@@ -11,7 +11,7 @@ import numpy as np
 from .._arrays import one_minus_abs
 from ..errors import MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
-from ..trees import Params
+from ..trees import Params, foreign_name
 
 ROOT = "."
 """Layer name of a system whose tensors stand at the top of the checkpoint."""
@@ -269,7 +269,8 @@ def _fit(array: np.ndarray, tensor: Tensor, sizes: dict[str, int]) -> str:
     kind = "c" if tensor.complex_ else "f"
     expected = "(" + ", ".join(str(sizes.get(str(axis), axis)) for axis in tensor.axes) + ")"
     if array.dtype.kind != kind:
-        return f"has dtype {array.dtype}, expected {'complex' if tensor.complex_ else 'real'} floating point"
+        given = foreign_name(array.dtype) or array.dtype
+        return f"has dtype {given}, expected {'complex' if tensor.complex_ else 'real'} floating point of NumPy"
     if array.ndim != len(tensor.axes):
         return f"has shape {array.shape}, expected {expected}"
     for axis, size in zip(tensor.axes, array.shape, strict=True):

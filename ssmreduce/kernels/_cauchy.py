@@ -1,0 +1,123 @@
+"""Compiled factors of Cauchy-like Gramians and one-sided Jacobi singular values (host arrays)."""
+
+import numba
+import numpy as np
+
+
+@numba.njit(cache=True, nogil=True)
+def _pivot(rows: np.ndarray, gaps: np.ndarray) -> tuple[int, float]:
+    """State with the largest remaining diagonal entry of the Gramian, and the norm of its row."""
+    best, index, size = 0.0, 0, 0.0
+    for i in range(rows.shape[0]):
+        square = 0.0
+        for j in range(rows.shape[1]):
+            square += rows[i, j].real ** 2 + rows[i, j].imag ** 2
+        if square / gaps[i] > best:
+            best, index, size = square / gaps[i], i, square
+    return index, np.sqrt(size)
+
+
+@numba.njit(cache=True, nogil=True)
+def _rotate(rows: np.ndarray, k: int, norm: float) -> None:
+    """Householder reflection from the right that turns row k into a multiple of the first unit vector."""
+    m = rows.shape[1]
+    if m == 1:
+        return
+    h = np.conj(rows[k])
+    lead = h[0] / abs(h[0]) if h[0] != 0 else 1.0 + 0.0j
+    h[0] += lead * norm
+    scale = 0.0
+    for j in range(m):
+        scale += h[j].real ** 2 + h[j].imag ** 2
+    for i in range(rows.shape[0]):
+        dot = 0.0j
+        for j in range(m):
+            dot += rows[i, j] * h[j]
+        dot *= 2.0 / scale
+        for j in range(m):
+            rows[i, j] -= dot * np.conj(h[j])
+    for j in range(1, m):
+        rows[k, j] = 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def cauchy_factor(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> int:
+    """Fill `factor` (n, n) so that factor factor^* solves P - Lambda P Lambda^* = rows rows^*; return the rank.
+
+    `gaps` holds 1 - abs(Lambda)**2, accurately; `rows` (n, m) is overwritten.
+    """
+    n = Lambda.shape[0]
+    factor[:] = 0.0
+    for r in range(n):
+        k, norm = _pivot(rows, gaps)
+        if norm == 0.0:
+            return r
+        _rotate(rows, k, norm)
+        root = np.sqrt(gaps[k])
+        pole = Lambda[k]
+        for i in range(n):
+            difference = Lambda[i] - pole
+            real = 0.5 * (gaps[i] + gaps[k] + difference.real**2 + difference.imag**2)
+            denominator = complex(real, difference.real * pole.imag - difference.imag * pole.real)
+            inverse = np.conj(denominator) / (denominator.real**2 + denominator.imag**2)
+            factor[i, r] = rows[i, 0] * root * inverse
+            rows[i, 0] *= difference * inverse
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def cauchy_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> None:
+    """`cauchy_factor` of each system of a batch."""
+    for s in range(Lambda.shape[0]):
+        cauchy_factor(Lambda[s], gaps[s], rows[s], factor[s])
+
+
+@numba.njit(cache=True, nogil=True)
+def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
+    """Jacobi rotation of the columns (rows of X) i and j; whether one was needed."""
+    inner = 0.0j
+    for k in range(X.shape[1]):
+        inner += np.conj(X[i, k]) * X[j, k]
+    size = abs(inner)
+    if size <= 1e-16 * np.sqrt(squares[i]) * np.sqrt(squares[j]) * 10.0 or size == 0.0:
+        return False
+    phase = np.conj(inner) / size
+    tau = (squares[j] - squares[i]) / (2.0 * size)
+    t = 1.0 / (abs(tau) + np.hypot(1.0, tau))
+    t = t if tau >= 0 else -t
+    c = 1.0 / np.hypot(1.0, t)
+    s = c * t
+    for k in range(X.shape[1]):
+        a, b = X[i, k], X[j, k] * phase
+        X[i, k] = c * a - s * b
+        X[j, k] = s * a + c * b
+    for row in (i, j):
+        total = 0.0
+        for k in range(X.shape[1]):
+            total += X[row, k].real ** 2 + X[row, k].imag ** 2
+        squares[row] = total
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
+    """Singular values of X (overwritten) by one-sided Jacobi on its rows; accurate each if X is graded."""
+    n = X.shape[0]
+    scales = np.empty(n)
+    squares = np.empty(n)
+    for i in range(n):
+        total = 0.0
+        for k in range(X.shape[1]):
+            total += X[i, k].real ** 2 + X[i, k].imag ** 2
+        squares[i] = total
+    for _ in range(sweeps):
+        rotated = False
+        for i in range(n - 1):
+            for j in range(i + 1, n):
+                if _orthogonalise(X, squares, i, j):
+                    rotated = True
+        if not rotated:
+            break
+    for i in range(n):
+        scales[i] = np.sqrt(squares[i])
+    return scales

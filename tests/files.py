@@ -1,0 +1,25 @@
+"""What the tests of files share."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+LIBRARY = {".npz": "numpy", ".safetensors": "safetensors", ".msgpack": "msgpack", ".pt": "torch"}
+every_suffix = pytest.mark.parametrize(
+    "suffix",
+    [
+        pytest.param(suffix, marks=pytest.mark.skipif(find_spec(library) is None, reason=f"needs {library}"))
+        for suffix, library in LIBRARY.items()
+    ],
+)
+
+
+def assert_same_bits(a, b):
+    assert isinstance(a, np.ndarray)
+    assert (a.dtype, a.shape) == (b.dtype, b.shape)
+    assert a.tobytes() == b.tobytes()
+
+
+def assert_nothing_but(folder, *names):
+    assert sorted(entry.name for entry in folder.iterdir()) == sorted(names)
