@@ -24,6 +24,7 @@ from .peak_gain import PeakGain, hinf_norm, peak_gain
 from .reduction import (
     EliminationPath,
     LayerPath,
+    balance_calibrated,
     eliminate,
     elimination_path,
     elimination_scores,
@@ -62,6 +63,7 @@ __all__ = [
     "StateSpace",
     "Sweep",
     "adapters",
+    "balance_calibrated",
     "bilinear",
     "calibrate",
     "calibrate_stationary",

@@ -133,6 +133,15 @@ def test_equal_states_leave_first_and_for_nothing(rng):
     np.testing.assert_allclose(sr.simulate(reduced, u), sr.simulate(ssm, u), atol=1e-6)
 
 
+def test_the_imaginary_part_of_a_real_state_gets_no_weight(rng):
+    ssm = random_ssm(rng)
+    real = replace(ssm, Lambda=ssm.Lambda * np.array([1, 0, 1, 1, 1]) + np.array([0, 0.7, 0, 0, 0]))
+    real = replace(real, B=np.where(np.arange(5)[:, None] == 1, real.B.real * (1 + 1e-17j), real.B))
+    moments = layer_moments(real, rng.standard_normal((2, 60, 3)), target=ssm)
+    W, _ = OutputFit(real, moments, ridge=1e-10, feedthrough=False).solve(np.ones((1, 5), dtype=bool))
+    assert np.abs(W).max() < 1e3
+
+
 def test_states_that_are_never_excited_cost_nothing(rng):
     ssm = random_ssm(rng)
     ssm = replace(ssm, B=ssm.B * np.array([1, 0, 1, 1, 0])[:, None])

@@ -1,5 +1,6 @@
 """Ways to make a model smaller, one method a file."""
 
+from .calibrated_balanced import balance_calibrated
 from .elimination import (
     EliminationPath,
     LayerPath,
@@ -15,6 +16,7 @@ from .unstructured import prune_unstructured
 __all__ = [
     "EliminationPath",
     "LayerPath",
+    "balance_calibrated",
     "eliminate",
     "elimination_path",
     "elimination_scores",

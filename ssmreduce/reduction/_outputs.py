@@ -16,7 +16,7 @@ RIDGE = 1e-10
 class OutputProblem:
     r"""Minimise :math:`E - 2\,\mathrm{tr}(V T^T) + \mathrm{tr}(V S V^T)` over the weights of the states that stay.
 
-    Coordinates are scaled to unit power, so that ``second`` has a diagonal of 1 + ridge.
+    The coordinates of each state are scaled to a mean power of 1.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class OutputProblem:
     energy : ndarray, shape (s,)
         :math:`E`, of the outputs to be reproduced, the share of the inputs included.
     scale : ndarray, shape (s, N)
-        Root power of each coordinate.
+        Root mean power of the coordinates of the state.
     width : int
         Coordinates a state: 2, or 4 for a bidirectional layer.
     """
@@ -75,6 +75,17 @@ def is_diagonal(D: np.ndarray) -> bool:
     return p == m and p > 1 and not D[:, ~np.eye(p, dtype=bool)].any()
 
 
+def _power(second: np.ndarray, states: int, width: int) -> np.ndarray:
+    """Power of each input, and of each coordinate the mean over its state, shape (s, N + m).
+
+    The imaginary part of a state with a real pole is rounding noise. By its own power it would look like a signal.
+    """
+    power = np.einsum("sii->si", second).copy()
+    blocks = power[:, :states].reshape(len(power), -1, width)
+    power[:, :states] = np.repeat(blocks.mean(axis=2), width, axis=1)
+    return power
+
+
 class OutputFit:
     """The problem of one layer, and its solution for the states that stay.
 
@@ -85,8 +96,8 @@ class OutputFit:
         targets.
     moments : Moments
     ridge : float
-        Every coordinate and input counts as if noise of this share of its power were added to it. Towards the
-        weights of `ssm`: what the data do not determine stays.
+        Every coordinate counts as if noise of this share of its state's mean power were added to it, and every input
+        likewise. The weights are pulled towards those of `ssm`: what the data do not determine stays.
     feedthrough : bool
         Fit D as well: in full, or its diagonal where it is diagonal.
     """
@@ -96,7 +107,8 @@ class OutputFit:
             raise SelectionError(f"ridge must be a number of at least 1e-14, got {ridge}")
         W, self.D = output_weights(ssm)
         N = W.shape[2]
-        power = np.einsum("sii->si", moments.second)
+        width = 4 if ssm.bidirectional else 2
+        power = _power(moments.second, N, width)
         joint = np.concatenate([W, self.D], axis=2)
         own = joint @ moments.second
         cross = own if moments.cross is None else moments.cross
@@ -113,13 +125,13 @@ class OutputFit:
             second, cross = self.S - self.R @ self.X, self.T - self.Tu @ self.X
         else:
             second, cross = self.S, self.T - self.D @ self.R.transpose(0, 2, 1)
-        scale = np.sqrt(np.einsum("sii->si", self.S))
+        scale = np.sqrt(np.where(power > 0, power, 1.0)[:, :N])
         self.problem = OutputProblem(
             second / (scale[:, :, None] * scale[:, None, :]),
             cross / scale[:, None, :],
             np.maximum(energy, 0.0),
             scale,
-            4 if ssm.bidirectional else 2,
+            width,
         )
 
     def solve(self, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

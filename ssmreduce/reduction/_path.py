@@ -14,7 +14,7 @@ def elimination_order(second: np.ndarray, cross: np.ndarray, width: int) -> tupl
     Parameters
     ----------
     second : ndarray, shape (s, n * width, n * width)
-        Positive definite, coordinates of a state side by side, scaled to a unit diagonal.
+        Positive definite, coordinates of a state side by side, each state scaled to a mean power of 1.
     cross : ndarray, shape (s, p, n * width)
     width : int
         Coordinates a state.

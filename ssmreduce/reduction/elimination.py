@@ -75,7 +75,7 @@ def elimination_path(
     calibration : Calibration
         Of this model, every layer.
     ridge : float, default 1e-10
-        Noise added to each coordinate, as a share of its power. It makes nearly collinear states safe.
+        Noise added to each coordinate, as a share of its state's power. It makes nearly collinear states safe.
     feedthrough : bool, default False
         Let D be fitted as well: where it is not diagonal, the inputs are projected out of the states first.
 

@@ -40,8 +40,8 @@ def refit(
         The model before pruning, whose outputs are reproduced unless the calibration has targets. By default it is
         read from the parameters of `reduced`, which `prune` does not change (`eliminate` and `refit` do).
     ridge : float, default 1e-10
-        Noise added to each coordinate, as a share of its power. What the data do not determine stays as it is in the
-        reference.
+        Noise added to each coordinate, as a share of its state's power. What the data do not determine stays as it is
+        in the reference.
     feedthrough : bool, default False
         Fit D as well; a diagonal D stays diagonal.
     layers : iterable of str, optional
