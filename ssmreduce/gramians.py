@@ -11,6 +11,7 @@ from .errors import NotCausalError, UnknownNameError, UnstableSystemError
 from .systems import DiagonalSSM, StateSpace, unstable_states
 
 FORMS = ("scan", "textbook")
+_SAFE_PIVOT = 1e-5  # of a Cholesky factor with unit diagonal: below it, a formed Gramian has lost half its digits
 
 
 def one_minus_products(left: Array, right: Array) -> Array:
@@ -151,6 +152,58 @@ def _gramian(Lambda: Array, rows: Array) -> Array:
     return xp.matmul(rows, xp.conj(xp.matrix_transpose(rows))) / one_minus_products(Lambda, Lambda)
 
 
+def real_gramian(
+    Lambda: np.ndarray,
+    rows: np.ndarray,
+    other_Lambda: np.ndarray | None = None,
+    other_rows: np.ndarray | None = None,
+) -> np.ndarray:
+    r"""Gramian of the real system in the coordinates :math:`\sqrt2 (\mathrm{Re}\,x, \mathrm{Im}\,x)`.
+
+    Parameters
+    ----------
+    Lambda : ndarray, shape (..., n), complex128
+        Stable.
+    rows : ndarray, shape (..., n, m), complex128
+        B for the controllability Gramian; :math:`C^*`, with the conjugate poles, for the observability Gramian.
+    other_Lambda, other_rows : ndarray, optional
+        Of a second system, shapes (..., k) and (..., k, m), for the cross Gramian of the two.
+
+    Returns
+    -------
+    ndarray, shape (..., 2 n, 2 k), float64
+    """
+    other_Lambda = Lambda if other_Lambda is None else other_Lambda
+    other_rows = rows if other_rows is None else other_rows
+    n, k = Lambda.shape[-1], other_Lambda.shape[-1]
+    own = rows @ _adjoint(other_rows) / one_minus_products(Lambda, other_Lambda)
+    cross = rows @ np.swapaxes(other_rows, -1, -2) / one_minus_products(Lambda, np.conj(other_Lambda))
+    gramian = np.empty((*own.shape[:-2], 2 * n, 2 * k))
+    gramian[..., :n, :k] = own.real + cross.real
+    gramian[..., n:, k:] = own.real - cross.real
+    gramian[..., n:, :k] = own.imag + cross.imag
+    gramian[..., :n, k:] = cross.imag - own.imag
+    return gramian
+
+
+def safe_cholesky(gramian: np.ndarray) -> np.ndarray | None:
+    """Cholesky factor with the diagonal scaled to 1 first; None where it fails or a pivot is too small to trust."""
+    diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
+    if not np.all(diagonal > 0):
+        return None
+    scale = np.sqrt(diagonal)[..., :, None]
+    try:
+        factor = np.linalg.cholesky(gramian / scale / np.swapaxes(scale, -1, -2))
+    except np.linalg.LinAlgError:
+        return None
+    pivots = np.diagonal(factor, axis1=-2, axis2=-1)
+    return scale * factor if pivots.size and pivots.min() > _SAFE_PIVOT else None
+
+
+def _adjoint(matrix: np.ndarray) -> np.ndarray:
+    return np.conj(np.swapaxes(matrix, -1, -2))
+
+
 def cauchy_factor(Lambda: Array, rows: Array, *, threads: int | None = None) -> Array:
     r"""Factor :math:`L` of the solution :math:`P = L L^*` of :math:`P - \Lambda P \Lambda^* = R R^*`; no P is formed.
 
@@ -199,8 +252,9 @@ def cauchy_factor(Lambda: Array, rows: Array, *, threads: int | None = None) -> 
     from .kernels import _cauchy, _threads
 
     n, m = rows.shape[-2:]
-    poles, gaps = (np.ascontiguousarray(a).reshape(-1, n) for a in (Lambda, gaps))
-    work = np.array(rows, dtype=np.complex128, order="C").reshape(-1, n, m)
+    count = int(np.prod(Lambda.shape[:-1], dtype=int))
+    poles, gaps = (np.ascontiguousarray(a).reshape(count, n) for a in (Lambda, gaps))
+    work = np.array(rows, dtype=np.complex128, order="C").reshape(count, n, m)
     factor = np.empty((len(poles), n, n), dtype=np.complex128)
 
     def part(start: int, stop: int) -> None:

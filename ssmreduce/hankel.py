@@ -5,7 +5,7 @@ import numpy as np
 from ._arrays import Array, namespace
 from .dense import dense_hankel_singular_values
 from .errors import UnknownNameError
-from .gramians import cauchy_factor, one_minus_products, output_matrix, require_causal, require_stable
+from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable
 from .systems import DiagonalSSM, StateSpace
 
 ACCURACIES = ("absolute", "relative")
@@ -128,19 +128,6 @@ def _adjoint(matrix: Array) -> Array:
     return xp.conj(xp.matrix_transpose(matrix))
 
 
-def _real_gramian(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Gramian of a real system in the coordinates sqrt(2) (Re x, Im x), shape (..., 2 n, 2 n)."""
-    n = Lambda.shape[-1]
-    own = rows @ _adjoint(rows) / one_minus_products(Lambda, Lambda)
-    cross = rows @ np.swapaxes(rows, -1, -2) / one_minus_products(Lambda, np.conj(Lambda))
-    gramian = np.empty((*Lambda.shape[:-1], 2 * n, 2 * n))
-    gramian[..., :n, :n] = own.real + cross.real
-    gramian[..., n:, n:] = own.real - cross.real
-    gramian[..., n:, :n] = own.imag + cross.imag
-    gramian[..., :n, n:] = np.swapaxes(gramian[..., n:, :n], -1, -2)
-    return gramian
-
-
 def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
     """Square factors L L^T of positive semidefinite matrices, their diagonals scaled to 1 first.
 
@@ -177,11 +164,11 @@ def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
     n = ssm.order
     Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
     if ssm.inputs == ssm.outputs == 1:
-        gramians = _real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
+        gramians = real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
         values = _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
     else:
-        L = _real_factors(_real_gramian(Lambda, B))
-        K = _real_factors(_real_gramian(np.conj(Lambda), _adjoint(C)))
+        L = _real_factors(real_gramian(Lambda, B))
+        K = _real_factors(real_gramian(np.conj(Lambda), _adjoint(C)))
         values = np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
     return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
 

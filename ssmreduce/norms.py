@@ -71,8 +71,7 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
         \|G_i\|_2^2 = \sum_{k \ge 0} \|c_i \lambda_i^k b_i\|^2 = \frac{\|c_i\|^2 \|b_i\|^2}{1 - |\lambda_i|^2}
 
     (AIRE-Prune [1]_). For a bidirectional system the energy of both halves, which overlap at lag 0,
-    :math:`(\|c_i\|^2 + \|c^r_i\|^2)\|b_i\|^2 / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle
-    \|b_i\|^2`.
+    :math:`[(\|c_i\|^2 + \|c^r_i\|^2) / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle] \|b_i\|^2`.
 
     Parameters
     ----------

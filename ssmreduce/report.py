@@ -1,14 +1,15 @@
 """What a model looks like, and how reduced models differ from it: tables for people, plain data for programs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ._arrays import one_minus_abs
-from .errors import NotRepresentableError, SelectionError, ShapeError
+from .certificates import certify
+from .errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError
 from .model import SSMModel, export
 from .norms import modal_hinf_norms
 from .responses import simulate
@@ -157,7 +158,7 @@ def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
 
 @dataclass(frozen=True)
 class LayerComparison:
-    """One layer of one reduced model.
+    r"""One layer of one reduced model.
 
     Attributes
     ----------
@@ -165,24 +166,34 @@ class LayerComparison:
     states : int
         Stored states that are left.
     output_error : float
-        Relative RMS error of the layer's output on white noise.
+        Relative RMS error of the layer's output on white noise, or on the inputs that were given.
+    peak_error : float
+        Proven bound on the peak gain of the error, over the peak gain of the original (see `certify`).
+    h2_error : float
+        H2 norm of the error over that of the original.
+    multiple : float
+        Proven peak gain of the error over :math:`\sigma_{r+1}`, which no system of that order can beat.
     """
 
     name: str
     states: int
     output_error: float
+    peak_error: float = float("nan")
+    h2_error: float = float("nan")
+    multiple: float = float("nan")
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One reduced model: its layers, all its states, and the entries of its compact
-    arrays (None where no compact arrays hold it).
+    """One reduced model: its layers, all its states, the entries of its compact arrays (None where no compact arrays
+    hold it), and what `evaluate` returned.
     """
 
     label: str
     states: int
     stored_values: int | None
     layers: tuple[LayerComparison, ...]
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -192,26 +203,43 @@ class Comparison(_Report):
     rows: tuple[ComparisonRow, ...]
     length: int
     seed: int
+    inputs: str = "white noise"
 
     def __rich__(self) -> Any:
         from rich.table import Table
 
-        table = Table(title=f"relative output error of each layer on {self.length} steps of white noise")
-        for heading in ("model", "layer", "states", "output error", "values"):
+        table = Table(title=f"each layer against the original; outputs on {self.length} steps of {self.inputs}")
+        headings = ("model", "layer", "states", "output error", "peak error", "H2 error", "x bound", "values")
+        for heading in (*headings, "value") if self.rows[0].value is not None else headings:
             table.add_column(heading, justify="left" if heading in ("model", "layer") else "right", overflow="fold")
         for row in self.rows:
             for layer in row.layers:
-                table.add_row("", layer.name, str(layer.states), f"{layer.output_error:.3e}", "")
+                errors = (layer.output_error, layer.peak_error, layer.h2_error)
+                shown = ("" if np.isnan(error) else f"{error:.3e}" for error in errors)
+                multiple = "" if np.isnan(layer.multiple) else f"{layer.multiple:.2f}"
+                table.add_row("", layer.name, str(layer.states), *shown, multiple, "")
             count = "-" if row.stored_values is None else f"{row.stored_values:,}"
-            table.add_row(f"[bold]{row.label}[/bold]", "all", str(row.states), "", count, end_section=True)
+            value = () if row.value is None else (f"{row.value:.4g}",)
+            cells = (f"[bold]{row.label}[/bold]", "all", str(row.states), *[""] * 4, count, *value)
+            table.add_row(*cells, end_section=True)
         return table
 
 
-def compare(model: SSMModel, candidates: Mapping[str, SSMModel], *, length: int = 1024, seed: int = 0) -> Comparison:
+def compare(
+    model: SSMModel,
+    candidates: Mapping[str, SSMModel],
+    *,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    evaluate: Callable[[SSMModel], float] | None = None,
+    certificates: bool = True,
+    length: int = 1024,
+    seed: int = 0,
+) -> Comparison:
     r"""Compare reduced models with the original, layer by layer.
 
-    The error is :math:`\|y - \hat y\|_2 / \|y\|_2` of each layer alone on the same Gaussian white noise. For a stable
-    causal layer and a long sequence it tends to the relative H2 error; it also exists for unstable states.
+    The output error is :math:`\|y - \hat y\|_2 / \|y\|_2` of each layer alone on the same input. On white noise, for a
+    stable causal layer and a long sequence, it tends to the relative H2 error; it also exists for unstable states. The
+    other errors hold for every input: see `certify`.
 
     Parameters
     ----------
@@ -219,6 +247,13 @@ def compare(model: SSMModel, candidates: Mapping[str, SSMModel], *, length: int 
         The original.
     candidates : mapping
         Label -> reduced model with the same layers.
+    inputs : mapping, optional
+        Layer name -> inputs of that layer, shape (..., L, width), on which the output error is measured instead of on
+        Gaussian white noise.
+    evaluate : callable, optional
+        From a model to a number, such as an accuracy on validation data.
+    certificates : bool, default True
+        Whether to certify each layer; switch it off for quick looks at large models.
     length : int
         Steps of noise.
     seed : int
@@ -231,7 +266,7 @@ def compare(model: SSMModel, candidates: Mapping[str, SSMModel], *, length: int 
     Raises
     ------
     UnknownLayerError
-        A candidate without one of the layers.
+        A candidate, or inputs, without one of the layers.
     ShapeError
         Layers of different widths, or ``length < 1``.
     SelectionError
@@ -249,25 +284,43 @@ def compare(model: SSMModel, candidates: Mapping[str, SSMModel], *, length: int 
         raise SelectionError("there is nothing to compare: give at least one candidate")
     if length < 1:
         raise ShapeError(f"length must be at least 1, got {length}")
+    everyone = {"original": model, **candidates}
     rng = np.random.default_rng(seed)
-    layers: dict[str, list[LayerComparison]] = {label: [] for label in ("original", *candidates)}
+    layers: dict[str, list[LayerComparison]] = {label: [] for label in everyone}
     for name, ssm in model.items():
         noise = rng.standard_normal((length, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
-        exact = simulate(ssm, noise)
-        layers["original"].append(LayerComparison(name, model.orders[name], 0.0))
-        for label, candidate in candidates.items():
-            error = _relative(exact, _matching(candidate[name], ssm, label, name), noise)
-            layers[label].append(LayerComparison(name, candidate.orders[name], error))
-    everyone = {"original": model, **candidates}
-    rows = tuple(
-        ComparisonRow(label, sum(layer.states for layer in layers[label]), _compact_size(everyone[label]), tuple(rest))
-        for label, rest in layers.items()
-    )
-    return Comparison(rows, length, seed)
+        u = noise if inputs is None else _given(inputs, name)
+        exact = simulate(ssm, u)
+        for label, candidate in everyone.items():
+            reduced = _matching(candidate[name], ssm, label, name)
+            certified = _certified(ssm, reduced) if certificates and candidate is not model else ()
+            error = 0.0 if candidate is model else _relative(exact, reduced, u)
+            layers[label].append(LayerComparison(name, candidate.orders[name], error, *certified))
+    rows = tuple(_row(label, one, layers[label], evaluate) for label, one in everyone.items())
+    if inputs is None:
+        return Comparison(rows, length, seed)
+    return Comparison(rows, next(iter(inputs.values())).shape[-2], seed, "the inputs given")
+
+
+def _given(inputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in inputs:
+        raise UnknownLayerError(f"inputs hold nothing for layer {name!r}; they have {', '.join(inputs)}")
+    return np.asarray(inputs[name], dtype=np.float64)
+
+
+def _certified(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[float, float, float]:
+    certificate = certify(ssm, reduced)
+    return certificate.relative, certificate.relative_h2, certificate.multiple
+
+
+def _row(label: str, model: SSMModel, layers: list[LayerComparison], evaluate: Callable | None) -> ComparisonRow:
+    value = None if evaluate is None else float(evaluate(model))
+    return ComparisonRow(label, sum(layer.states for layer in layers), _compact_size(model), tuple(layers), value)
 
 
 def _matching(reduced: DiagonalSSM, original: DiagonalSSM, label: str, name: str) -> DiagonalSSM:
-    if (reduced.batch, reduced.inputs, reduced.outputs) != (original.batch, original.inputs, original.outputs):
+    kinds = [(ssm.batch, ssm.inputs, ssm.outputs, ssm.bidirectional) for ssm in (reduced, original)]
+    if kinds[0] != kinds[1]:
         raise ShapeError(f"layer {name!r} of {label!r} is {reduced!r}, which does not fit {original!r}")
     return reduced
 

@@ -104,6 +104,10 @@ def test_a_batch_with_easy_and_hard_systems():
     np.testing.assert_allclose(values[2, 2:], 0.0, atol=1e-15)
 
 
+def test_a_system_without_states_has_no_values():
+    assert hankel_singular_values(DiagonalSSM([], np.ones((0, 2)), np.ones((1, 0)), np.ones((1, 2)))).shape == (0,)
+
+
 def test_refusals():
     with pytest.raises(UnstableSystemError, match="state 0"):
         hankel_singular_values(DiagonalSSM([1.0], [[1.0]], [[1.0]], [[0.0]]))

@@ -14,7 +14,13 @@ from ssmreduce.systems import DiagonalSSM
 
 jax = pytest.importorskip("jax")
 torch = pytest.importorskip("torch")
-jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(autouse=True)
+def _double_precision_in_jax():
+    with jax.enable_x64(True):
+        yield
+
 
 CONVERT = {
     "strict": lambda a: array_api_strict.asarray(np.array(a)),

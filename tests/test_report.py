@@ -94,3 +94,41 @@ def test_comparisons_that_cannot_be_made_are_refused(rng, model):
     narrow, wide = model_of(lru_tree(rng, width=2)), model_of(lru_tree(rng, width=3))
     with pytest.raises(ShapeError, match="does not fit"):
         sr.compare(narrow, {"wide": wide})
+
+
+def test_comparison_shows_certificates_and_values(model):
+    orders = {name: 32 for name in model}
+    candidates = {"modal": sr.reduce(model, orders, method="modal"), "balanced": sr.reduce(model, orders)}
+    comparison = sr.compare(model, candidates, evaluate=lambda m: float(sum(m.orders.values())), length=50)
+    original, *rows = comparison.rows
+    assert [row.value for row in comparison.rows] == [256.0, 128.0, 128.0]
+    assert np.isnan(original.layers[0].multiple)
+    for row, candidate in zip(rows, candidates.values(), strict=True):
+        for layer in row.layers:
+            certificate = sr.certify(model[layer.name], candidate[layer.name])
+            assert layer.peak_error == certificate.relative
+            assert layer.h2_error == certificate.relative_h2
+            assert layer.multiple == certificate.multiple >= 1
+    assert f"{rows[1].layers[0].multiple:.2f}" in str(comparison)
+    assert json.loads(json.dumps(comparison.to_dict()))["rows"][0]["layers"][0]["multiple"] is None
+    quick = sr.compare(model, candidates, certificates=False, length=50)
+    assert np.isnan(quick.rows[1].layers[0].peak_error)
+
+
+def test_comparison_on_given_inputs(model, rng):
+    reduced = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.3))
+    inputs = {name: rng.standard_normal((2, 30, 32)) for name in model}
+    comparison = sr.compare(model, {"x": reduced}, inputs=inputs, certificates=False)
+    name = model.layers[1]
+    exact = sr.simulate(model[name], inputs[name])
+    expected = np.linalg.norm(exact - sr.simulate(reduced[name], inputs[name])) / np.linalg.norm(exact)
+    assert comparison.rows[1].layers[1].output_error == pytest.approx(expected)
+    assert (comparison.length, comparison.inputs) == (30, "the inputs given")
+    with pytest.raises(UnknownLayerError, match="inputs hold nothing"):
+        sr.compare(model, {"x": reduced}, inputs={name: inputs[name]})
+
+
+def test_comparison_of_unstable_layers_is_certified_on_the_stable_part(unstable):
+    reduced = sr.reduce(unstable, {name: 32 for name in unstable})
+    layers = sr.compare(unstable, {"x": reduced}, length=20).rows[1].layers
+    assert all(1 <= layer.multiple < 3 and layer.peak_error < 1 for layer in layers)

@@ -7,7 +7,10 @@ import numpy as np
 
 from ..errors import SelectionError
 from ..model import SSMModel
+from ..scores import Criterion, hinf
 from ..selection import Selection
+from ..systems import DiagonalSSM, take_states
+from ._base import Part, Reduction, reduce_each
 
 
 def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMModel:
@@ -49,6 +52,49 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     keep = keep.keep if isinstance(keep, Selection) else keep
     kept = {name: _original(model, name, indices) for name, indices in keep.items()}
     return replace(model, keep={**model.keep, **kept})
+
+
+def modal_truncation(ssm: DiagonalSSM, order: int, *, criterion: Criterion = hinf) -> Reduction:
+    """Modal truncation of one layer: the states with the largest criterion stay, bit for bit.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed. Unstable states are kept, and count towards the order.
+    order : int
+        Stored states of each system that are left.
+    criterion : callable
+        From a system to one value a state; by default that of LAST.
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    SelectionError
+        An order outside 0 ... n.
+
+    Notes
+    -----
+    When to use it: as the baseline, and where nothing but whole states may change. `compensated_truncation` keeps the
+    same poles and is closer. Over the layers of a model, `score`, `select` and `prune` do the same.
+
+    Examples
+    --------
+    >>> modal_truncation(DiagonalSSM([0.9, 0.8], [[1.0], [1.0]], [[1.0, 0.2]], [[0.0]]), 1).ssm.Lambda
+    array([0.9+0.j])
+    """
+
+    def method(one: DiagonalSSM, k: int) -> Part:
+        return Part(take_states(one, strongest(criterion(one), k)), 2 * k)
+
+    return reduce_each(ssm, order, method, "modal")
+
+
+def strongest(values: np.ndarray, count: int) -> np.ndarray:
+    """Increasing indices of the largest values, the first ones of equal values."""
+    return np.sort(np.argsort(-np.asarray(values), kind="stable")[:count])
 
 
 def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:
