@@ -47,7 +47,7 @@ from .reduction import (
 )
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
-from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, score
+from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, pair_hinf, score
 from .search import Search, SearchPoint, search
 from .selection import Selection, select
 from .sweep import Sweep, sweep
@@ -125,6 +125,7 @@ __all__ = [
     "modal_hinf_norms",
     "modal_truncation",
     "observability_gramian",
+    "pair_hinf",
     "pair_hinf_norms",
     "peak_gain",
     "peak_to_peak_bounds",

@@ -4,6 +4,7 @@ Nothing that a file contains is ever executed: npz without pickles, PyTorch file
 written whole or not at all.
 """
 
+import errno
 import io
 import os
 import zipfile
@@ -52,7 +53,7 @@ def read_file(path: str | os.PathLike) -> tuple[Params, dict[str, str]]:
     Raises
     ------
     MissingFileError
-        No such file.
+        No such file, or one that may not be read.
     CheckpointFormatError
         A truncated, corrupted or foreign file.
     UnsafeFileError
@@ -61,15 +62,18 @@ def read_file(path: str | os.PathLike) -> tuple[Params, dict[str, str]]:
         msgpack or torch is needed and not installed.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "it is a directory" if path.is_dir() else "there is no such file"
-        raise MissingFileError(f"cannot read {str(path)!r}: {what}")
     kind = "unknown format"
     try:
+        path.open("rb").close()
         kind = _sniff(path)
         return _READERS[kind](path)
-    except (UnsafeFileError, CheckpointFormatError, MissingDependencyError):
+    except (UnsafeFileError, CheckpointFormatError, MissingDependencyError, MemoryError):
         raise
+    except OSError as error:
+        if error.errno is None:  # not the system's word, but a reader's
+            raise CheckpointFormatError(f"{str(path)!r} is truncated or corrupted ({kind}): {error}") from error
+        what = {errno.ENOENT: "there is no such file", errno.EISDIR: "it is a directory"}.get(error.errno)
+        raise MissingFileError(f"cannot read {str(path)!r}: {what or os.strerror(error.errno)}") from error
     except Exception as error:
         raise CheckpointFormatError(f"{str(path)!r} is truncated or corrupted ({kind}): {error}") from error
 
@@ -207,17 +211,27 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CheckpointFormatError(f"cannot tell a format from {path.name!r}; use one of {', '.join(_SUFFIXES)}")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "it is a directory" if path.is_dir() else "its directory does not exist"
-        raise WriteError(f"cannot write {str(path)!r}: {what}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = Path(os.path.realpath(path))  # through a link to the file that it names
+    temporary = path.with_name(f".ssmreduce-{os.getpid()}.tmp")
     try:
-        _WRITERS[kind](temporary, params, metadata)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if path.is_dir() or not path.parent.is_dir():
+            raise OSError("it is a directory" if path.is_dir() else "its directory does not exist")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OSError("it is there and read-only")
+        _write_whole(temporary, path, lambda: _WRITERS[kind](temporary, params, metadata))
     except OSError as error:
         raise WriteError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+
+
+def _write_whole(temporary: Path, path: Path, write: Callable[[], None]) -> None:
+    """Write the temporary file, then give it the place, and the permissions, of the old one."""
+    try:
+        write()
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if path.exists():
+            temporary.chmod(path.stat().st_mode)
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -264,10 +278,9 @@ def _write_safetensors(path: Path, params: Mapping[str, Any], metadata: Mapping[
         specs[name] = safetensors.TensorSpec(
             dtype=kind, shape=array.shape, data_ptr=array.ctypes.data, data_len=array.nbytes
         )
-    try:
-        safetensors.serialize_file(specs, str(path), metadata=dict(metadata) or None)
-    except safetensors.SafetensorError as error:
-        raise OSError(str(error)) from error
+    data = safetensors.serialize(specs, metadata=dict(metadata) or None)
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _write_msgpack(path: Path, params: Mapping[str, Any], metadata: Mapping[str, str]) -> None:

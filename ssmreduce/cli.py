@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from .errors import SSMReduceError, UnknownNameError
 from .loading import load, save
 from .model import FORMS, SSMModel
 from .reduction import elimination_path, elimination_scores, prune, refit
-from .report import compare, inspect
+from .report import compare, inspect, table_of
 from .scores import ALLOCATIONS, CRITERIA, PRESETS, Scores, score
 from .search import search
 from .selection import select
@@ -58,13 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SSMReduceError as error:
         print(f"ssmreduce: error: {error}", file=sys.stderr)
         return 1
-    if args.json:
+    try:
+        _show(result, table, args.json)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _show(result: dict, table: Any, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(result, indent=1))
     else:
         from rich.console import Console
 
         Console().print(table)
-    return 0
+    sys.stdout.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,19 +184,11 @@ def _adapter(args: argparse.Namespace) -> Adapter | None:
 
 def _flag(text: str) -> tuple[str, Any]:
     name, _, value = text.partition("=")
+    words = {"true": True, "false": False}
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, words[value.lower()] if value.lower() in words else float(value)
+    except ValueError:
         return name, value
-
-
-def _table(title: str, *headings: str) -> Any:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left")
-    return table
 
 
 def _inspect(args: argparse.Namespace) -> tuple[dict, Any]:
@@ -207,19 +208,23 @@ def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
 
 
 def _score(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
     scores = _scores(_load(args.file, args), args)
-    table = _table(
+    table = table_of(
         f"{scores.method}, {scores.allocation}", "layer", "states", "smallest", "median", "largest", "infinite"
     )
     for name, value in scores.items():
         finite = value[np.isfinite(value)]
         summary = np.quantile(finite, [0.0, 0.5, 1.0]) if finite.size else [np.nan] * 3
-        table.add_row(name, str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
+        table.add_row(escape(name), str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
     plain = {name: [v if np.isfinite(v) else None for v in value.ravel().tolist()] for name, value in scores.items()}
     return {"method": scores.method, "allocation": scores.allocation, "scores": plain}, table
 
 
 def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
     model = _load(args.file, args)
     orders = None
     if args.orders is not None:
@@ -239,11 +244,12 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     pruned = prune(model, selection)
     if args.method == "calibrated":
         pruned = refit(pruned, load_calibration(args.calibration), feedthrough=args.feedthrough)
+    before = Path(args.file).stat().st_size
     save(pruned, args.output, form=args.form)
-    before, after = Path(args.file).stat().st_size, Path(args.output).stat().st_size
-    table = _table(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
+    after = Path(args.output).stat().st_size
+    table = table_of(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
     for name, count in model.orders.items():
-        table.add_row(name, str(count), str(selection.orders[name]))
+        table.add_row(escape(name), str(count), str(selection.orders[name]))
     total = sum(selection.orders.values())
     table.add_section()
     table.add_row("all", str(sum(model.orders.values())), f"{total} ({selection.ratio:.1%} dropped)")
@@ -273,6 +279,8 @@ def _progress(text: str) -> Any:
 
 
 def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
     model = _load(args.file, args)
     bar, move = _progress("calibrating")
     with bar:
@@ -285,9 +293,9 @@ def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
             move(done, len(args.inputs))
     assert calibration is not None  # argparse asks for one file at least
     save_calibration(calibration, args.output)
-    table = _table(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
+    table = table_of(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
     for name, moments in calibration.items():
-        table.add_row(name, str(moments.steps), str(moments.length))
+        table.add_row(escape(name), str(moments.steps), str(moments.length))
     layers = {name: {"steps": m.steps, "length": m.length} for name, m in calibration.items()}
     return {"output": args.output, "layers": layers}, table
 
@@ -321,7 +329,7 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
             progress=move,
         )
     save(found.model, args.output, form=args.form)
-    table = _table(f"{args.file} -> {args.output} (before: {found.reference:.6g})", "dropped", "states", "value", "")
+    table = table_of(f"{args.file} -> {args.output} (before: {found.reference:.6g})", "dropped", "states", "value", "")
     for point in found.points:
         table.add_row(f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else "")
     return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, table

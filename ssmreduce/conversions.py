@@ -46,9 +46,9 @@ def to_state_space(ssm: DiagonalSSM) -> StateSpace:
     A[i, 0, i, 0] = A[i, 1, i, 1] = Lambda.real
     A[i, 1, i, 0] = Lambda.imag
     A[i, 0, i, 1] = -Lambda.imag
-    inputs = np.stack([B.real, B.imag], axis=1).reshape(2 * n, -1)
+    inputs = np.stack([B.real, B.imag], axis=1).reshape(2 * n, ssm.inputs)
     observed = ssm.kappa * C * Lambda
-    outputs = np.stack([observed.real, -observed.imag], axis=-1).reshape(-1, 2 * n)
+    outputs = np.stack([observed.real, -observed.imag], axis=-1).reshape(ssm.outputs, 2 * n)
     moving = np.stack([np.ones(n, bool), (Lambda.imag != 0) | (B.imag != 0).any(axis=1)], axis=1).ravel()
     A = A.reshape(2 * n, 2 * n)[np.ix_(moving, moving)]
     return StateSpace(A, inputs[moving], outputs[:, moving], D + ssm.kappa * (C @ B).real)
@@ -73,7 +73,8 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
     Raises
     ------
     NotRepresentableError
-        A pole at 0, which the scan form does not have, or eigenvectors too close to dependent (a Jordan block).
+        A pole at 0, which the scan form does not have, or eigenvectors too close to dependent (a Jordan block); the
+        transfer functions are compared.
 
     Examples
     --------
@@ -82,19 +83,46 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
     """
     Lambda, V = np.linalg.eig(system.A)
     Lambda, V = Lambda.astype(np.complex128), V.astype(np.complex128)
-    if (np.abs(Lambda) < 1e-300).any():
-        raise NotRepresentableError("the system has a pole at 0 (a pure delay), which the scan form does not have")
     if Lambda.size and np.linalg.cond(V) > 1e10:
         raise NotRepresentableError(
             f"A cannot be diagonalised reliably: its eigenvectors have condition number {np.linalg.cond(V):.1e}"
         )
     B = np.linalg.solve(V, system.B.astype(np.complex128))
-    C = system.C @ V / Lambda
+    outputs = system.C @ V
+    zero = np.abs(Lambda) <= 1e-13 * np.linalg.norm(system.A)
+    if ((np.abs(B).max(axis=1, initial=0) * np.abs(outputs).max(axis=0, initial=0))[zero] > 0).any():
+        raise NotRepresentableError(
+            "the system has a pole at 0 to working precision (a pure delay), which the scan form does not have"
+        )
+    Lambda, B, outputs = Lambda[~zero], B[~zero], outputs[:, ~zero]
+    C = outputs / Lambda
     D = system.D - (C @ B).real
     if conj_sym:
         stored = Lambda.imag >= 0
         Lambda, B, C = Lambda[stored], B[stored], C[:, stored] * np.where(Lambda[stored].imag == 0, 0.5, 1.0)
-    return DiagonalSSM(Lambda, B, C, D, conj_sym=conj_sym)
+    ssm = DiagonalSSM(Lambda, B, C, D, conj_sym=conj_sym)
+    _check_same_gain(ssm, system)
+    return ssm
+
+
+def _check_same_gain(ssm: DiagonalSSM, system: StateSpace) -> None:
+    """A Jordan block or a pole close to 0 shows as digits lost in the sum of the partial fractions."""
+    points = np.exp(1j * np.array([0.3, 1.1, 2.5]))
+    eye = np.eye(system.A.shape[0])
+    exact = [system.C @ np.linalg.solve(z * eye - system.A, system.B) + system.D for z in points]
+    given = [_at(ssm, z) for z in points]
+    size = max(np.abs(exact).max(initial=0.0), np.abs(system.D).max(initial=0.0))
+    if np.abs(np.subtract(given, exact)).max(initial=0.0) > 1e-6 * size:
+        raise NotRepresentableError(
+            "the diagonal form would not have the same transfer function: A has nearly repeated poles without "
+            "independent eigenvectors, or a pole close to 0"
+        )
+
+
+def _at(ssm: DiagonalSSM, z: complex) -> np.ndarray:
+    own = (ssm.C / (1 - ssm.Lambda / z)) @ ssm.B
+    other = (ssm.C.conj() / (1 - ssm.Lambda.conj() / z)) @ ssm.B.conj()
+    return ssm.D + ssm.kappa / 2 * (own + other)
 
 
 def to_dlti(ssm: DiagonalSSM, *, dt: float = 1.0) -> Any:

@@ -75,7 +75,11 @@ class IncompleteLayerError(AdapterError):
     """A layer some of whose tensors are missing or have unexpected shapes."""
 
 
-class MissingFlagError(SSMReduceError, TypeError):
+class FlagError(SSMReduceError, TypeError):
+    """A flag that an adapter does not have, or a value that it cannot take."""
+
+
+class MissingFlagError(FlagError):
     """A fact about the model that its checkpoint does not hold and that must be given."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .adapters import ADAPTERS, Adapter, detect, layers_of
 from .checkpoints import read_file, write_file
-from .errors import CheckpointFormatError
+from .errors import CheckpointFormatError, FlagError
 from .model import SSMModel, export
 from .trees import flatten
 
@@ -128,7 +128,10 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
 
 
 def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str]) -> SSMModel:
-    adapter = detect(params) if adapter is None else adapter
+    if adapter is None:
+        adapter = detect(params)
+    elif not isinstance(adapter, Adapter):
+        raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
     return SSMModel(params, adapter, layers_of(adapter, params), metadata=metadata)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import NotRepresentableError, UnknownLayerError, UnknownNameError
 from .systems import DiagonalSSM, take_states
-from .trees import Params
+from .trees import Params, rebuild
 
 FORMS = ("compact", "mask", "padded")
 
@@ -78,6 +78,10 @@ class SSMModel(Mapping[str, DiagonalSSM]):
             return ssm
         index, valid = self.state_index(name)
         return _without(take_states(ssm, index if ssm.batch else index[0]), valid if ssm.batch else valid[0])
+
+    __eq__ = object.__eq__  # a mapping would compare systems, which are arrays
+    __hash__ = object.__hash__
+    __reduce__ = rebuild
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -144,8 +144,8 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     if ssm.C_reverse is not None:
         lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
         tail = tail + _tail_energy(ssm, ssm.C_reverse)
-    lag0 = ssm.kappa * xp.real(lag0) + ssm.D
-    return xp.sqrt(xp.sum(lag0**2, axis=(-2, -1)) + tail)
+    energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
+    return xp.sqrt(xp.where(energy > 0, energy, xp.zeros_like(energy)))  # rounding, where states cancel
 
 
 def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:

@@ -13,7 +13,7 @@ from .errors import NotRepresentableError, SelectionError, ShapeError, UnknownLa
 from .model import SSMModel, export
 from .norms import modal_hinf_norms
 from .responses import simulate
-from .systems import DiagonalSSM, unstable_states
+from .systems import DiagonalSSM
 
 
 class _Report(ABC):
@@ -83,24 +83,24 @@ class LayerInspection:
 
 @dataclass(frozen=True)
 class Inspection(_Report):
-    """What `inspect` found: the layers, the adapter, and the number of entries of all arrays of the checkpoint."""
+    """What `inspect` found: the layers, the adapter, and the entries of all arrays (None where no compact ones fit)."""
 
     layers: tuple[LayerInspection, ...]
     adapter: str
-    stored_values: int
+    stored_values: int | None
 
     def __rich__(self) -> Any:
-        from rich.table import Table
+        from rich.markup import escape
 
         states = sum(layer.states for layer in self.layers)
-        table = Table(title=f"{len(self.layers)} layers, {states} states, {self.stored_values:,} stored values")
+        stored = "" if self.stored_values is None else f", {self.stored_values:,} stored values"
+        headings = ("layer", "states", "in x out", "slowest pole", "largest norm", "unstable")
+        table = table_of(f"{len(self.layers)} layers, {states} states{stored}", *headings)
         table.caption = self.adapter
-        for heading in ("layer", "states", "in x out", "slowest |\u03bb|", "largest norm", "unstable"):
-            table.add_column(heading, justify="left" if heading == "layer" else "right", overflow="fold")
         for layer in self.layers:
             count = f"{layer.systems} x " if layer.systems > 1 else ""
             table.add_row(
-                layer.name,
+                escape(layer.name),
                 str(layer.states),
                 f"{count}{layer.inputs} x {layer.outputs}",
                 f"1 {'-' if layer.slowest_gap >= 0 else '+'} {abs(layer.slowest_gap):.1e}",
@@ -108,6 +108,17 @@ class Inspection(_Report):
                 f"[red]{len(layer.unstable)}: {_few(layer.unstable)}[/red]" if layer.unstable else "0",
             )
         return table
+
+
+def table_of(title: str, *headings: str) -> Any:
+    """Table whose first column folds where the terminal is narrow; numbers stay whole."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title))
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+    return table
 
 
 def _few(indices: tuple[int, ...]) -> str:
@@ -133,12 +144,13 @@ def inspect(model: SSMModel) -> Inspection:
     64
     """
     layers = tuple(_inspect_layer(model, name) for name in model)
-    return Inspection(layers, repr(model.adapter), _stored_values(model.params))
+    return Inspection(layers, repr(model.adapter), _compact_size(model))
 
 
 def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
     ssm = model[name]
-    gap = one_minus_abs(ssm.Lambda).ravel()
+    left = model.state_index(name)[1].reshape(ssm.Lambda.shape)  # the other slots hold no state
+    gap = np.where(left, one_minus_abs(ssm.Lambda), 1.0).ravel()
     norms = modal_hinf_norms(ssm)
     slowest = int(gap.argmin()) if gap.size else None
     return LayerInspection(
@@ -152,7 +164,7 @@ def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
         slowest_gap=1.0 if slowest is None else float(gap[slowest]),
         slowest_angle=0.0 if slowest is None else float(np.angle(ssm.Lambda.ravel()[slowest])),
         largest_norm=float(norms[np.isfinite(norms)].max(initial=0.0)),
-        unstable=tuple(int(i) for i in unstable_states(ssm)),
+        unstable=tuple(int(i) for i in np.flatnonzero(gap <= 0)),
     )
 
 
@@ -206,21 +218,20 @@ class Comparison(_Report):
     inputs: str = "white noise"
 
     def __rich__(self) -> Any:
-        from rich.table import Table
+        from rich.markup import escape
 
-        table = Table(title=f"each layer against the original; outputs on {self.length} steps of {self.inputs}")
-        headings = ("model", "layer", "states", "output error", "peak error", "H2 error", "x bound", "values")
-        for heading in (*headings, "value") if self.rows[0].value is not None else headings:
-            table.add_column(heading, justify="left" if heading in ("model", "layer") else "right", overflow="fold")
+        headings = ["layer", "states", "output error", "peak error", "H2 error", "x bound", "values"]
+        headings += ["value"] if self.rows[0].value is not None else []
+        table = table_of(f"against the original; outputs on {self.length} steps of {self.inputs}", *headings)
         for row in self.rows:
             for layer in row.layers:
                 errors = (layer.output_error, layer.peak_error, layer.h2_error)
                 shown = ("" if np.isnan(error) else f"{error:.3e}" for error in errors)
                 multiple = "" if np.isnan(layer.multiple) else f"{layer.multiple:.2f}"
-                table.add_row("", layer.name, str(layer.states), *shown, multiple, "")
+                table.add_row(f"  {escape(layer.name)}", str(layer.states), *shown, multiple, "")
             count = "-" if row.stored_values is None else f"{row.stored_values:,}"
             value = () if row.value is None else (f"{row.value:.4g}",)
-            cells = (f"[bold]{row.label}[/bold]", "all", str(row.states), *[""] * 4, count, *value)
+            cells = (f"[bold]{escape(row.label)}[/bold]", str(row.states), *[""] * 4, count, *value)
             table.add_row(*cells, end_section=True)
         return table
 
@@ -270,7 +281,7 @@ def compare(
     ShapeError
         Layers of different widths, or ``length < 1``.
     SelectionError
-        No candidates.
+        No candidates, or one with the label ``original``.
 
     Examples
     --------
@@ -284,6 +295,8 @@ def compare(
         raise SelectionError("there is nothing to compare: give at least one candidate")
     if length < 1:
         raise ShapeError(f"length must be at least 1, got {length}")
+    if "original" in candidates:
+        raise SelectionError("the label 'original' is taken; give the candidate another one")
     everyone = {"original": model, **candidates}
     rng = np.random.default_rng(seed)
     layers: dict[str, list[LayerComparison]] = {label: [] for label in everyone}

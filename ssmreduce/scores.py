@@ -7,10 +7,12 @@ from types import MappingProxyType
 import numpy as np
 
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
-from .errors import NonFiniteError, ShapeError, UnknownNameError
+from .errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
 from .model import SSMModel
 from .norms import modal_h2_norms, modal_hinf_norms, squared_norms
+from .pair_norms import pair_hinf_norms
 from .systems import DiagonalSSM
+from .trees import rebuild
 
 Criterion = Callable[[DiagonalSSM], Array]
 """A function from a system to one value a state, shape (..., n): the larger, the more it matters."""
@@ -36,6 +38,29 @@ def hinf(ssm: DiagonalSSM) -> Array:
     array([144.])
     """
     return modal_hinf_norms(ssm) ** 2
+
+
+def pair_hinf(ssm: DiagonalSSM) -> Array:
+    r"""Squared H-infinity norm of each state as a real system, its conjugate and :math:`\kappa` included.
+
+    What dropping the state alone costs in the worst case; `hinf` measures the complex state, as LAST does. They differ
+    where poles are near the real axis; see `pair_hinf_norms`, also for bidirectional systems.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+
+    Returns
+    -------
+    array, shape (..., n), float64
+        ``inf`` for states on or outside the unit circle.
+
+    Examples
+    --------
+    >>> pair_hinf(DiagonalSSM([0.5], [[2.0]], [[3.0]], [[0.0]])).round(12)
+    array([144.])
+    """
+    return pair_hinf_norms(ssm) ** 2
 
 
 def h2(ssm: DiagonalSSM) -> Array:
@@ -140,6 +165,7 @@ def h2_reference(ssm: DiagonalSSM) -> Array:
 
 CRITERIA: dict[str, Criterion] = {
     "hinf": hinf,
+    "pair_hinf": pair_hinf,
     "h2": h2,
     "magnitude": magnitude,
     "hinf_reference": hinf_reference,
@@ -188,6 +214,10 @@ class Scores(Mapping[str, np.ndarray]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
 
+    __eq__ = object.__eq__  # a mapping would compare arrays
+    __hash__ = object.__hash__
+    __reduce__ = rebuild
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self.by_layer[name]
 
@@ -218,7 +248,8 @@ def score(
     allocation : {"uniform", "global", "layer_adaptive"}, optional
         How values compare across layers; presets bring their own, criteria and callables default to ``global``.
         ``global`` leaves them as they are. ``layer_adaptive`` divides each value by the sum of the values of its layer
-        that are not smaller (states sorted; LAMP, Lee et al., ICLR 2021, and LAST): the largest of each layer scores 1.
+        that are not smaller (states sorted; LAMP, Lee et al., ICLR 2021, and LAST): the largest of each layer scores 1
+        (if no value is negative).
     scope : {"layer", "system"}
         Over what ``layer_adaptive`` normalises: the whole layer, or each system of a batch (each S4D feature).
     seed : int
@@ -232,8 +263,10 @@ def score(
     ------
     UnknownNameError
         An unknown method, allocation or scope, or an allocation beside a preset.
-    ShapeError, NonFiniteError
-        A callable whose values have the wrong shape, or are NaN.
+    ShapeError, ArrayKindError, NonFiniteError
+        A callable whose values have the wrong shape, are complex, or are NaN.
+    SelectionError
+        A model whose batches of systems (S4D features) were pruned to different orders.
 
     Notes
     -----
@@ -253,14 +286,21 @@ def score(
         raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
     values = {}
     for name, ssm in model.items():
-        value = np.array(to_numpy(criterion(ssm)), dtype=np.float64)
+        if not model.state_index(name)[1].all():
+            raise SelectionError(
+                f"the systems of layer {name!r} were pruned to different orders, which leaves slots without a state; "
+                "score the original model"
+            )
+        value = to_numpy(criterion(ssm))
         _check(value, ssm, name, label)
+        value = np.array(value, dtype=np.float64)
         if allocation == "layer_adaptive":
             rows = value.reshape(1, -1) if scope == "layer" else value.reshape(-1, ssm.order)
             value = np.stack([_layer_adaptive(row) for row in rows]).reshape(value.shape)
         value.flags.writeable = False
         values[name] = value
-    return Scores(values, label, allocation, "keep" if label.endswith("_reference") else "stable")
+    reference = isinstance(method, str) and method.endswith("_reference")
+    return Scores(values, label, allocation, "keep" if reference else "stable")
 
 
 def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tuple[Criterion, str, str]:
@@ -292,6 +332,8 @@ def _check(value: np.ndarray, ssm: DiagonalSSM, name: str, label: str) -> None:
             f"{label} gave values of shape {value.shape} for layer {name!r}; one value a state is needed, shape "
             f"{tuple(ssm.Lambda.shape)}"
         )
+    if value.dtype.kind not in "biuf":
+        raise ArrayKindError(f"{label} gave values of dtype {value.dtype} for layer {name!r}; real ones are needed")
     if np.isnan(value).any():
         raise NonFiniteError(f"{label} gave NaN for layer {name!r}")
 

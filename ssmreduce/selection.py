@@ -9,6 +9,7 @@ import numpy as np
 
 from .errors import SelectionError, UnknownLayerError, UnknownNameError
 from .scores import Scores
+from .trees import rebuild
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Selection:
     orders: Mapping[str, int]
     ratio: float
     threshold: float
+
+    __reduce__ = rebuild
 
 
 def select(
@@ -63,7 +66,7 @@ def select(
     orders : mapping, optional
         Number of states that stay, for every layer.
     min_states : int, default 1
-        Every layer keeps at least this many (or all it has).
+        Every layer keeps at least this many (or all it has), except where `orders` are given.
     ties : {"stable", "keep"}, optional
         Of equal scores the first ones stay (``stable``, exact counts), or all (``keep``: the threshold rule of the
         released code of LAST, which may keep more). By default as the scores say: ``keep`` for the reference methods.
@@ -111,6 +114,8 @@ def select(
     else:
         total = sum(layer.states for layer in layers.values())
         count = _count(ratio, count, total)
+        if ties == "keep":  # which may keep more, never empties a layer
+            count = max(count, sum(layer.floor(min_states) * layer.width for layer in layers.values()))
         shared = _shared_by_size if scores.allocation == "uniform" else _shared_by_score
         slices = shared(layers, count, min_states)
         if ties == "keep":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -105,26 +106,29 @@ def sweep(
     """
     labelled = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
     ratios = list(ratios)
+    plan = [(label, *step) for label, method in labelled.items() for step in _plan(model, method, ratios, seed)]
     rows: list[SweepRow] = []
     known: dict[object, float] = {}
-    for label, method in labelled.items():
-        for candidate, key, ratio in _candidates(model, method, ratios, seed):
-            if key not in known:
-                known[key] = float(evaluate(candidate))
-            orders = candidate.orders
-            rows.append(SweepRow(label, float(ratio), sum(orders.values()), orders, known[key]))
-            if progress is not None:
-                progress(len(rows), len(labelled) * len(ratios))
+    for label, ratio, key, make in plan:
+        candidate = make()
+        if key not in known:
+            known[key] = float(evaluate(candidate))
+        orders = candidate.orders
+        rows.append(SweepRow(label, float(ratio), sum(orders.values()), orders, known[key]))
+        if progress is not None:
+            progress(len(rows), len(plan))
     return Sweep(tuple(rows))
 
 
-def _candidates(model: SSMModel, method: str | Criterion, ratios: list[float], seed: int):
-    """Pruned models with a key that tells equal ones."""
+Step = tuple[float, object, Callable[[], SSMModel]]
+
+
+def _plan(model: SSMModel, method: str | Criterion, ratios: list[float], seed: int) -> list[Step]:
+    """Ratio, a key that tells equal models, and how to make the model; nothing fails once evaluations have begun."""
     if method == UNSTRUCTURED:
-        for ratio in ratios:
-            yield prune_unstructured(model, ratio=ratio, seed=seed), (UNSTRUCTURED, ratio), ratio
-        return
+        make = partial(prune_unstructured, model, seed=seed)
+        return [(ratio, (UNSTRUCTURED, ratio), partial(make, ratio=ratio)) for ratio in ratios]
     scores = score(model, method, seed=seed)
-    for ratio in ratios:
-        selection = select(scores, ratio=ratio)
-        yield prune(model, selection), tuple(indices.tobytes() for indices in selection.keep.values()), ratio
+    selections = [select(scores, ratio=ratio) for ratio in ratios]
+    keys = [tuple(indices.tobytes() for indices in selection.keep.values()) for selection in selections]
+    return [(r, k, partial(prune, model, s)) for r, k, s in zip(ratios, keys, selections, strict=True)]

@@ -58,7 +58,7 @@ class DiagonalSSM:
     Notes
     -----
     Arrays of any namespace known to array-api-compat are kept in it, in double precision. NumPy inputs are copied and
-    made read-only.
+    made read-only (one that owns its memory and is read-only already is shared).
 
     Examples
     --------

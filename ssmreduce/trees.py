@@ -5,6 +5,8 @@ Names of nested containers are joined with "/"; a state_dict keeps its dotted na
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,12 @@ Params = dict[str, Any]
 """Flat mapping: name -> NumPy array, or any other leaf, which is passed through."""
 
 FOREIGN = {"bfloat16": "<u2", "float8_e4m3fn": "u1", "float8_e5m2": "u1"}
+
+
+def rebuild(frozen: Any) -> tuple:
+    """For ``__reduce__`` of frozen dataclasses with read-only mappings, which cannot be pickled themselves."""
+    values = (getattr(frozen, field.name) for field in fields(frozen))
+    return type(frozen), tuple(dict(v) if isinstance(v, MappingProxyType) else v for v in values)
 
 
 def foreign_dtype(name: str) -> np.dtype:
@@ -38,13 +46,13 @@ def flatten(tree: Any) -> Params:
     Returns
     -------
     dict
-        name -> NumPy array; other leaves (numbers, None, empty mappings, mappings with keys that are not strings) as
-        they are.
+        name -> NumPy array; other leaves (numbers, None, lists, empty mappings, mappings with keys that are not
+        strings or contain "/") as they are.
 
     Raises
     ------
     CheckpointFormatError
-        Not a mapping or module, or a nested key that contains "/".
+        Not a mapping or module, or a nested mapping with "/" in a key of its top level.
 
     Examples
     --------
@@ -69,7 +77,7 @@ def _flatten_into(flat: Params, tree: Mapping, prefix: str) -> None:
             raise CheckpointFormatError(
                 f"the key {key!r} of a nested mapping contains '/', which joins the levels here; flatten it yourself"
             )
-        if _is_branch(value):
+        if _is_branch(value) and not any("/" in inner for inner in value):
             _flatten_into(flat, value, f"{prefix}{key}/")
         else:
             flat[prefix + key] = _as_numpy(value)

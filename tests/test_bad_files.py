@@ -213,3 +213,39 @@ def test_a_name_that_npz_cannot_hold_is_refused(tmp_path):
     with pytest.raises(CheckpointFormatError, match="named 'file'"):
         write_file(tmp_path / "x.npz", {"file": np.ones(2)}, {})
     assert_nothing_but(tmp_path)
+
+
+@every_suffix
+def test_permissions_are_those_of_any_new_file_or_of_the_old_one(suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    (tmp_path / "plain").write_bytes(b"")
+    write_file(path, {"a": np.ones(2)}, {})
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    path.chmod(0o640)
+    write_file(path, {"a": np.zeros(2)}, {})
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_is_followed(tmp_path):
+    target, link = tmp_path / "target.npz", tmp_path / "link.npz"
+    write_file(target, {"a": np.ones(2)}, {})
+    link.symlink_to(target)
+    write_file(link, {"a": np.zeros(3)}, {})
+    assert link.is_symlink()
+    assert read_file(target)[0]["a"].size == 3
+
+
+def test_a_read_only_file_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "x.npz"
+    write_file(path, {"a": np.ones(2)}, {})
+    monkeypatch.setattr("os.access", lambda *args: False)  # the superuser may write everywhere
+    with pytest.raises(WriteError, match="read-only"):
+        write_file(path, {"a": np.zeros(3)}, {})
+    assert read_file(path)[0]["a"].size == 2
+
+
+def test_names_that_are_too_long_raise_our_errors():
+    with pytest.raises(MissingFileError, match="too long"):
+        read_file("a" * 300)
+    with pytest.raises(WriteError, match="too long"):
+        write_file("a" * 300 + ".npz", {"a": np.ones(2)}, {})

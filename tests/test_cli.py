@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +123,40 @@ def test_the_module_runs():
     )
     assert result.returncode == 1
     assert "no such file" in result.stderr
+
+
+@pytest.mark.parametrize("word", ["False", "false"])
+def test_flags_are_read_as_truth_values(capsys, word):
+    found = run_json(capsys, "inspect", FLAX, *FLAGS[:2], "--set", f"conj_sym={word}", *FLAGS[4:])
+    assert found["layers"][0]["conj_sym"] is False
+
+
+def test_names_with_markup_are_shown_as_they_are(capsys, tmp_path):
+    out = tmp_path / "[red]" / "x[" / "b].safetensors"
+    out.parent.mkdir(parents=True)
+    assert main(["prune", CHECKPOINT, str(out), "--ratio", "0.5"]) == 0
+    assert main(["compare", CHECKPOINT, str(out), "--length", "10"]) == 0
+    assert "[red]" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_pruning_in_place_reports_both_sizes(capsys, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(Path(CHECKPOINT).read_bytes())
+    found = run_json(capsys, "prune", str(path), str(path), "--ratio", "0.5")
+    assert found["bytes_before"] == Path(CHECKPOINT).stat().st_size
+    assert found["bytes_after"] == path.stat().st_size < found["bytes_before"]
+
+
+def test_a_reader_that_stops_early_sees_no_traceback():
+    command = f"{sys.executable} -m ssmreduce score tests/data/s4d_minimal_mnist1d/model.safetensors --json | head -1"
+    result = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+def test_a_terminal_without_unicode_is_enough():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
+    command = [sys.executable, "-m", "ssmreduce", "inspect", CHECKPOINT]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "2.859e+04" in result.stdout  # numbers stay whole in a narrow terminal

@@ -105,3 +105,22 @@ def test_dense_shapes_are_checked(name):
         sr.StateSpace(**{**matrices, name: np.ones((5, 4))})
     with pytest.raises(ShapeError, match=r"A \(n, n\)"):
         sr.StateSpace(**{**matrices, name: np.ones(2)})
+
+
+@pytest.mark.parametrize("delays", [1, 2])
+def test_a_pole_at_0_is_noticed_behind_rounding(rng, delays):
+    poles = np.diag([0.5, 0.3, -0.2, 0.0])
+    if delays == 2:
+        poles = np.zeros((4, 4))
+        poles[:2, :2], poles[2, 3] = np.diag([0.5, 0.3]), 1.0
+    Q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    system = sr.StateSpace(Q @ poles @ Q.T, rng.standard_normal((4, 1)), rng.standard_normal((1, 4)), [[0.0]])
+    with pytest.raises(NotRepresentableError, match="pole at 0|pole close to 0|diagonalised"):
+        sr.from_state_space(system)
+
+
+def test_static_gains_have_no_states():
+    ssm = sr.from_dlti(scipy.signal.dlti([2.0], [1.0]))
+    assert ssm.order == 0
+    assert sr.to_state_space(ssm).A.shape == (0, 0)
+    np.testing.assert_array_equal(ssm.D, [[2.0]])

@@ -1,5 +1,7 @@
 """Which family a checkpoint is of, and what is said where it is of none, of two, or not all there."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from families import CASES, M, N
@@ -9,6 +11,7 @@ from ssmreduce.adapters import ADAPTERS, LRU, S4D, S5, S5PyTorch, detect
 from ssmreduce.errors import (
     AdapterError,
     CheckpointFormatError,
+    FlagError,
     IncompleteLayerError,
     MissingFlagError,
     UnknownNameError,
@@ -162,11 +165,40 @@ def test_clip_eigs_must_be_given_where_it_matters(rng):
 
 
 def test_unknown_flags_and_discretisations():
-    with pytest.raises(MissingFlagError, match=r"s4d has no flag conj_sym; its flags: none"):
+    with pytest.raises(FlagError, match=r"s4d has no flag conj_sym; its flags: none"):
         S4D.from_flags({"conj_sym": True})
     for adapter in (lambda name: S5(conj_sym=True, discretization=name), lambda name: S5PyTorch(discretization=name)):
         with pytest.raises(UnknownNameError, match="no discretization 'dirac'; choose from zoh, bilinear"):
             adapter("dirac")
+
+
+@pytest.mark.parametrize("flags", [{"conj_sym": "False"}, {"conj_sym": None}, {"clip_eigs": "no"}, {"step_rescale": 0}])
+def test_values_that_a_flag_cannot_take(flags):
+    with pytest.raises(FlagError, match=f"the flag {next(iter(flags))} of the adapter s5 must be"):
+        S5(**{"conj_sym": True, "discretization": "zoh", **flags})
+
+
+def test_numpy_values_of_flags_become_plain():
+    adapter = S5(conj_sym=np.True_, discretization="zoh", step_rescale=np.float32(2))
+    assert adapter.conj_sym is True
+    assert type(adapter.step_rescale) is float
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whichever_half_is_missing_is_noticed(name, rng):
+    case = CASES[name]
+    whole = case.params(rng, prefix="layers_0/seq/")
+    part = case.params(rng, prefix="layers_1/seq/")
+    for gone in combinations(part, (len(part) + 1) // 2):
+        params = whole | {key: value for key, value in part.items() if key not in gone}
+        with pytest.raises(IncompleteLayerError, match="layers_1/seq"):
+            sr.read(params, adapter=case.adapter)
+
+
+def test_a_stray_tensor_with_a_familiar_name_is_no_layer(rng):
+    case = CASES["s5"]
+    params = {**case.params(rng), "schedule/log_step": np.ones(()), "head/D": np.ones(3)}
+    assert len(sr.read(params, adapter=case.adapter)) == 1
 
 
 def test_what_is_no_model():

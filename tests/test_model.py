@@ -1,5 +1,7 @@
 """SSMModel and the verbs that change it: prune, replace_system, prune_unstructured, export."""
 
+import copy
+import pickle
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -302,3 +304,17 @@ def test_prune_unstructured_is_seeded(rng):
 def test_prune_unstructured_ratios(rng, ratio):
     with pytest.raises(SelectionError, match=r"must be in \[0, 1\), got"):
         sr.prune_unstructured(lru(rng), ratio=ratio)
+
+
+def test_models_scores_and_selections_can_be_pickled_copied_and_compared(rng):
+    model = model_of(lru_tree(rng))
+    scores = sr.score(model, "last")
+    selection = sr.select(scores, ratio=0.5)
+    pruned = sr.prune(model, selection)
+    for one in (copy.deepcopy(pruned), pickle.loads(pickle.dumps(pruned))):
+        assert_same_bits(one[model.layers[0]].C, pruned[model.layers[0]].C)
+    assert_same_bits(pickle.loads(pickle.dumps(scores))[model.layers[0]], scores[model.layers[0]])
+    assert copy.deepcopy(selection).orders == selection.orders
+    assert model == model
+    assert model != pruned
+    assert len({model, pruned, model}) == 2

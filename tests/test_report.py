@@ -132,3 +132,22 @@ def test_comparison_of_unstable_layers_is_certified_on_the_stable_part(unstable)
     reduced = sr.reduce(unstable, {name: 32 for name in unstable})
     layers = sr.compare(unstable, {"x": reduced}, length=20).rows[1].layers
     assert all(1 <= layer.multiple < 3 and layer.peak_error < 1 for layer in layers)
+
+
+def test_slots_without_a_state_are_not_inspected(rng):
+    model = model_of(s4d_tree(rng, n=4, width=2))
+    name = model.layers[0]
+    order = np.argsort(-abs(model[name].Lambda[1]))  # the slowest states of the second feature leave
+    ragged = sr.prune(model, {name: [0, 1, 2, 4 + order[-1]]})
+    left = np.concatenate([model[name].Lambda[0, :3], model[name].Lambda[1, order[-1:]]])
+    assert sr.inspect(ragged).layers[0].slowest_gap == pytest.approx(1 - abs(left).max(), rel=1e-9)
+
+
+def test_inspection_of_a_pruned_model_counts_its_own_values(model):
+    pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5))
+    assert sr.inspect(pruned).stored_values == sum(leaf.size for leaf in sr.export(pruned).values())
+
+
+def test_the_label_of_the_original_is_taken(model):
+    with pytest.raises(SelectionError, match="'original' is taken"):
+        sr.compare(model, {"original": model})

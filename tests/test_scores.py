@@ -4,14 +4,30 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from norm_oracles import gain_on_grids
 from oracles import converted, lru_tree, model_of, random_ssm, s4d_tree, s5_tree, scaled
 
 import ssmreduce as sr
-from ssmreduce.errors import NonFiniteError, ShapeError, SSMReduceError, UnknownNameError
+from ssmreduce.errors import (
+    ArrayKindError,
+    NonFiniteError,
+    SelectionError,
+    ShapeError,
+    SSMReduceError,
+    UnknownNameError,
+)
 from ssmreduce.scores import CRITERIA, PRESETS
 
 S5 = sr.adapters.S5(conj_sym=True, discretization="zoh")
 HALVES = pytest.mark.parametrize("bidirectional", [False, True])
+
+
+def alone(ssm, i):
+    """State i as a system of its own."""
+    reverse = ssm.C_reverse[:, i : i + 1] if ssm.bidirectional else None
+    return sr.DiagonalSSM(
+        ssm.Lambda[i : i + 1], ssm.B[i : i + 1], ssm.C[:, i : i + 1], 0 * ssm.D, reverse, conj_sym=ssm.conj_sym
+    )
 
 
 def transcribed(ssm, name):
@@ -28,6 +44,7 @@ def transcribed(ssm, name):
         values.append(
             {
                 "hinf": ((c + r) * b / (1 - radius)) ** 2,
+                "pair_hinf": gain_on_grids(alone(ssm, i)) ** 2,
                 "h2": (c**2 + r**2) * b**2 / (1 - radius**2) + overlap,
                 "magnitude": radius**2 * b**2 * (c + r) ** 2,
                 "hinf_reference": released_c * b**2 / ((1 - radius) ** 2 + 1e-8),
@@ -100,7 +117,7 @@ def test_definitions_do_not_depend_on_the_scale_of_a_state(seed, bidirectional):
     rng = np.random.default_rng(seed)
     ssm = random_ssm(rng, 5, 2, 3, bidirectional=bidirectional)
     other = scaled(ssm, np.exp(rng.normal(size=5) * 2 + 1j * rng.uniform(0, 6, 5)))
-    for name in ("hinf", "magnitude", "h2"):
+    for name in ("hinf", "pair_hinf", "magnitude", "h2"):
         np.testing.assert_allclose(CRITERIA[name](other), CRITERIA[name](ssm), rtol=1e-9)
     for name in ("hinf_reference", "h2_reference"):
         ratio = CRITERIA[name](other) / CRITERIA[name](ssm)
@@ -259,3 +276,31 @@ def test_unknown_names(rng, options, words):
     with pytest.raises(UnknownNameError, match=words) as caught:
         sr.score(model_of(lru_tree(rng)), **options)
     assert isinstance(caught.value, SSMReduceError)
+
+
+def test_the_name_of_a_callable_changes_no_rule(rng):
+    def my_reference(ssm):
+        return np.ones(ssm.order)
+
+    model = model_of(lru_tree(rng, n=6))
+    assert sum(sr.select(sr.score(model, my_reference), ratio=0.5).orders.values()) == 3
+
+
+def test_complex_values_are_refused(rng):
+    with pytest.raises(ArrayKindError, match="complex128"):
+        sr.score(model_of(lru_tree(rng)), lambda ssm: ssm.Lambda)
+
+
+def test_slots_without_a_state_are_not_scored(rng):
+    model = model_of(s4d_tree(rng, n=4, width=2))
+    ragged = sr.prune(model, {model.layers[0]: [0, 1, 2, 4]})
+    with pytest.raises(SelectionError, match="score the original model"):
+        sr.score(ragged, "hinf")
+
+
+def test_energy_scores_of_unstable_states_are_an_accident():
+    adapter = sr.adapters.S5(conj_sym=True, discretization="zoh", clip_eigs=False)
+    model = sr.load("tests/data/s5_last_uni_digits64/checkpoint.msgpack", adapter=adapter)
+    value = sr.score(model, "aire_reference")[model.layers[2]]
+    assert value.argmax() == 9  # an unstable state
+    np.testing.assert_allclose(value[9], 1.6672, rtol=1e-4)

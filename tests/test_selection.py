@@ -280,3 +280,15 @@ def test_unknown_names():
         select(scores, count=3, ties="first")
     with pytest.raises(UnknownNameError, match="no scope 'feature'; choose from layer, system"):
         select(scores, count=3, scope="feature")
+
+
+def test_many_equal_scores_stay_in_order():
+    scores = Scores({"a": np.tile([1.0, 0.0], 300), "b": np.tile([1.0, 0.0], 300)}, "mine", "global")
+    keep = select(scores, count=450).keep
+    np.testing.assert_array_equal(keep["a"], np.arange(0, 600, 2))
+    np.testing.assert_array_equal(keep["b"], np.arange(0, 300, 2))
+
+
+def test_the_rule_that_keeps_ties_empties_no_layer():
+    scores = Scores({name: np.array([1.0, 0.5, 0.1]) for name in "abcd"}, "mine", "layer_adaptive", "keep")
+    assert dict(select(scores, ratio=0.9).orders) == dict.fromkeys("abcd", 1)

@@ -41,8 +41,13 @@ def test_what_is_not_a_tree(source):
 def test_a_nested_key_must_not_hold_the_separator():
     with pytest.raises(CheckpointFormatError, match="'c/d'"):
         flatten({"a": {"b": 1}, "c/d": 2})
-    with pytest.raises(CheckpointFormatError, match="'c/d'"):
-        flatten({"a": {"c/d": 1}})
+
+
+def test_a_branch_whose_keys_hold_the_separator_is_one_leaf():
+    monitor = {"ModelCheckpoint{'monitor': 'val/acc'}": {"best": 1.0}}
+    flat = flatten({"state_dict": {"a.b": 1}, "callbacks": monitor})
+    assert flat == {"state_dict/a.b": 1, "callbacks": monitor}
+    assert unflatten(flat) == {"state_dict": {"a.b": 1}, "callbacks": monitor}
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("a/b/c", "a/b"), ("a/b", "a/b/c")])

@@ -46,8 +46,9 @@ def detect(params: Mapping[str, Any]) -> Adapter:
             cls, name = min(guesses, key=lambda guess: guess[0].explain(params, guess[1]))
             raise _incomplete(cls, params, name)
         raise AdapterError(
-            f"no adapter ({', '.join(ADAPTERS)}) recognises a layer among the {len(params)} tensors; a model family "
-            "of your own needs a subclass of ssmreduce.adapters.Adapter, given as adapter=..."
+            f"no adapter ({', '.join(ADAPTERS)}) recognises a layer among the {len(params)} tensors (lists, and "
+            "mappings whose keys contain '/', are not entered); a model family of your own needs a subclass of "
+            "ssmreduce.adapters.Adapter, given as adapter=..."
         )
     return ADAPTERS[next(iter(claims))].from_flags({})
 

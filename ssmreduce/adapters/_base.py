@@ -2,14 +2,14 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from .._arrays import one_minus_abs
-from ..errors import MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
+from ..errors import FlagError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
 from ..trees import Params, foreign_name
 
@@ -57,8 +57,8 @@ class Mismatch(NamedTuple):
 class Adapter(ABC):
     """Base of the adapters: a family states its tables and how it decodes and encodes a system.
 
-    A subclass gives `name`, `layouts` (one table of arrays a variant), `anchors` (leaf names that give the family
-    away), `flag_help` (why a flag must be given), `limits` (what the family cannot hold), `_decode` and `_encode`.
+    A subclass gives `name`, `layouts` (one table of arrays a variant), `flag_help` (why a flag must be given),
+    `limits` (what the family cannot hold), `_decode` and `_encode`.
 
     Notes
     -----
@@ -69,9 +69,14 @@ class Adapter(ABC):
 
     name: ClassVar[str]
     layouts: ClassVar[tuple[Layout, ...]]
-    anchors: ClassVar[tuple[str, ...]]
     flag_help: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for flag in fields(self):
+            object.__setattr__(
+                self, flag.name, _checked_flag(self.name, flag.name, getattr(self, flag.name), flag.type)
+            )
 
     @abstractmethod
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
@@ -90,8 +95,10 @@ class Adapter(ABC):
 
     @classmethod
     def candidates(cls, params: Mapping[str, Any]) -> list[str]:
-        """Names under which one of the telling leaf names stands, complete or not."""
-        found = {prefix for key in params for prefix in _prefixes(key, cls.anchors)}
+        """Names under which half of the arrays of a layout stand (rounded down), complete or not."""
+        leaves = {leaf for layout in cls.layouts for leaf in layout}
+        prefixes = {prefix for key in params for prefix in _prefixes(key, leaves)}
+        found = [p for p in prefixes if any(_present(layout, params, p) >= len(layout) // 2 for layout in cls.layouts)]
         return sorted(found, key=_natural)
 
     @classmethod
@@ -106,7 +113,7 @@ class Adapter(ABC):
         """Adapter with these flags; a flag that must be given and is not raises `MissingFlagError`."""
         known = {f.name for f in fields(cls)}
         if unknown := set(flags) - known:
-            raise MissingFlagError(
+            raise FlagError(
                 f"the adapter {cls.name} has no flag {', '.join(sorted(unknown))}; "
                 f"its flags: {', '.join(sorted(known)) or 'none'}"
             )
@@ -114,10 +121,11 @@ class Adapter(ABC):
         if missing:
             reasons = "; ".join(f"{f}: {cls.flag_help[f]}" for f in missing)
             call = ", ".join(f"{f}=..." for f in missing)
+            options = " ".join(f"--set {f}=..." for f in missing)
             raise MissingFlagError(
                 f"this is a checkpoint of the family {cls.name}, and it does not hold {', '.join(missing)}: give "
-                f"adapter=adapters.{cls.__name__}({call}), or on the command line --adapter {cls.name} "
-                f"--set {missing[0]}=... . {reasons}"
+                f"adapter=adapters.{cls.__name__}({call}), or on the command line --adapter {cls.name} {options}. "
+                f"{reasons}"
             )
         return cls(**flags)
 
@@ -160,6 +168,8 @@ class Adapter(ABC):
                 value = np.asarray(fresh[leaf]).astype(raw.dtype)
             same = unchanged.get(layout[leaf].role) if unchanged else None
             result[key] = value if same is None else _merge(raw, value, layout[leaf], same)
+            if not np.isfinite(result[key]).all():
+                raise self._not_held(name, f"{leaf} would become NaN or infinite")
         self._check_held({**params, **result}, name, ssm)
         return result
 
@@ -209,32 +219,49 @@ class Adapter(ABC):
             )
 
     def _check_held(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                held = self.get(params, name)
-            problem = _difference(held, ssm)
-        except NonFiniteError:
-            problem = "it becomes NaN or infinite there"
+        problem = _difference(self.get(params, name), ssm)
         if problem:
-            raise NotRepresentableError(
-                f"layer {name!r} of the family {self.name} cannot hold this system: {problem}. {self.limits}"
-            )
+            raise self._not_held(name, problem)
+
+    def _not_held(self, name: str, problem: str) -> NotRepresentableError:
+        return NotRepresentableError(
+            f"layer {name!r} of the family {self.name} cannot hold this system: {problem}. {self.limits}"
+        )
+
+
+def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
+    """The value as a plain bool or float; text is checked by the family."""
+    if kind in (bool, bool | None):
+        if isinstance(value, bool | np.bool_) or (value is None and kind is not bool):
+            return value if value is None else bool(value)
+        raise FlagError(f"the flag {flag} of the adapter {family} must be True or False, got {value!r}")
+    if kind is float:
+        if isinstance(value, int | float | np.number) and 0 < value < np.inf:
+            return float(value)
+        raise FlagError(f"the flag {flag} of the adapter {family} must be a positive number, got {value!r}")
+    return value
 
 
 def _natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _prefixes(key: str, anchors: tuple[str, ...]) -> Iterator[str]:
-    """Layer names below which `key` is one of the anchors, skipping the copies that optimisers keep."""
+def _prefixes(key: str, leaves: Iterable[str]) -> Iterator[str]:
+    """Layer names below which `key` is one of the leaves, skipping the copies that optimisers keep."""
     if "opt_state" in key.split("/"):
         return
     dotted = key.replace("/", ".")
-    for anchor in anchors:
-        if dotted == anchor:
+    for leaf in leaves:
+        if dotted == leaf:
             yield ROOT
-        elif dotted.endswith("." + anchor):
-            yield key[: -len(anchor) - 1]
+        elif dotted.endswith("." + leaf):
+            yield key[: -len(leaf) - 1]
+
+
+def _present(layout: Layout, params: Mapping[str, Any], name: str) -> int:
+    """How many arrays of the layout are there, with as many axes as they should have."""
+    arrays = ((params.get(_full_name(params, name, leaf)), tensor) for leaf, tensor in layout.items())
+    return sum(isinstance(array, np.ndarray) and array.ndim == len(tensor.axes) for array, tensor in arrays)
 
 
 def _full_name(params: Mapping[str, Any], name: str, leaf: str) -> str:
@@ -269,8 +296,9 @@ def _fit(array: np.ndarray, tensor: Tensor, sizes: dict[str, int]) -> str:
     kind = "c" if tensor.complex_ else "f"
     expected = "(" + ", ".join(str(sizes.get(str(axis), axis)) for axis in tensor.axes) + ")"
     if array.dtype.kind != kind:
-        given = foreign_name(array.dtype) or array.dtype
-        return f"has dtype {given}, expected {'complex' if tensor.complex_ else 'real'} floating point of NumPy"
+        if foreign := foreign_name(array.dtype):
+            return f"has dtype {foreign}, which NumPy cannot compute with: convert the layer to float32 first"
+        return f"has dtype {array.dtype}, expected {'complex' if tensor.complex_ else 'real'} floating point"
     if array.ndim != len(tensor.axes):
         return f"has shape {array.shape}, expected {expected}"
     for axis, size in zip(tensor.axes, array.shape, strict=True):

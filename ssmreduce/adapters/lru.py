@@ -45,7 +45,6 @@ class LRU(Adapter):
     """
 
     name: ClassVar[str] = "lru"
-    anchors: ClassVar[tuple[str, ...]] = ("nu_log", "theta_log", "gamma_log")
     layouts: ClassVar[tuple[Layout, ...]] = tuple(
         _layout(feedthrough, complex_=complex_) for complex_ in (False, True) for feedthrough in (("m",), ("p", "m"))
     )

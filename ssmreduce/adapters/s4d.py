@@ -25,7 +25,6 @@ class S4D(Adapter):
     """
 
     name: ClassVar[str] = "s4d"
-    anchors: ClassVar[tuple[str, ...]] = ("kernel.log_A_real", "kernel.A_imag", "kernel.log_dt")
     layouts: ClassVar[tuple[Layout, ...]] = (
         {
             "kernel.C": Tensor("output", ("s", "n", 2)),

@@ -80,7 +80,6 @@ class S5(Adapter):
     step_rescale: float = 1.0
 
     name: ClassVar[str] = "s5"
-    anchors: ClassVar[tuple[str, ...]] = ("Lambda_re", "Lambda_im", "log_step")
     layouts: ClassVar[tuple[Layout, ...]] = (
         _layout(C=Tensor("output", ("m", "n", 2))),
         _layout(C=Tensor("output", ("m", "2n", 2))),
@@ -93,6 +92,7 @@ class S5(Adapter):
     limits: ClassVar[str] = "S5 holds any poles but 0 (zoh) or -1 (bilinear), and a feedthrough that is a vector"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_discretization(self.discretization)
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
@@ -171,11 +171,11 @@ class S5PyTorch(Adapter):
     step_scale: float = 1.0
 
     name: ClassVar[str] = "s5_pytorch"
-    anchors: ClassVar[tuple[str, ...]] = ("Lambda", "log_step")
     layouts: ClassVar[tuple[Layout, ...]] = (_torch_layout("n"), _torch_layout("2n"))
     limits: ClassVar[str] = S5.limits
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_discretization(self.discretization)
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:

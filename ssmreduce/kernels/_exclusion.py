@@ -143,7 +143,10 @@ def _rayleigh(H: np.ndarray, x: np.ndarray) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, x: np.ndarray, best: float) -> tuple:
-    """Largest singular value, or an upper bound well below `best` (then False); overwrites the other arrays."""
+    """Largest singular value, or an upper bound well below `best` (then False); overwrites the other arrays.
+
+    With a negative `best`, wide matrices get the lower bound of a few power steps from x.
+    """
     enough = _EASY * best
     p, m = G.shape
     square = 0.0
@@ -168,6 +171,8 @@ def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, x:
             fourth += H[i, j].real ** 2 + H[i, j].imag ** 2
     if math.sqrt(math.sqrt(fourth)) <= enough:
         return math.sqrt(math.sqrt(fourth)), False
+    if H.shape[0] >= _WIDE and best < 0.0:
+        return math.sqrt(max(0.0, _rayleigh(H, x))), True
     if H.shape[0] >= _WIDE and best > 0.0:
         estimate = _rayleigh(H, x) * _MARGIN
         if estimate < (_FAIR * best) ** 2 and _is_positive_definite(H, np.empty_like(H), estimate):

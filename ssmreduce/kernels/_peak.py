@@ -38,15 +38,16 @@ def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[floa
 
 
 @numba.njit(cache=True, nogil=True)
-def _polish(
-    point: Point, gain: float, step: float, levels: int, system: tuple, work: tuple
-) -> tuple[Point, float, int]:
-    """Climb to the local peak near a sample by parabolas, each of the `levels` ten times narrower than the last."""
-    best, used = gain, 0
-    shrinks = 0
+def _polish(point: Point, step: float, levels: int, exactly: float, system: tuple, work: tuple) -> tuple[Point, int]:
+    """Climb to the local peak near a sample by parabolas, each of the `levels` ten times narrower than the last.
+
+    `exactly` is 0, or -1 where lower bounds of the gains of wide matrices will do.
+    """
+    shrinks, used = 0, 1
+    best = _sample(point, system, work, exactly)[2]
     for _ in range(24):
-        right = _sample(turn(point, step), system, work, 0.0)[2]
-        left = _sample(turn(point, -step), system, work, 0.0)[2]
+        right = _sample(turn(point, step), system, work, exactly)[2]
+        left = _sample(turn(point, -step), system, work, exactly)[2]
         bend = right * right - 2.0 * best * best + left * left
         if bend < 0.0:
             shift = 0.5 * step * (left * left - right * right) / bend
@@ -54,7 +55,7 @@ def _polish(
         else:
             shift = step if right > left else -step
         there = turn(point, shift)
-        value = _sample(there, system, work, 0.0)[2]
+        value = _sample(there, system, work, exactly)[2]
         used += 3
         if right > value and right > left:
             there, value, shift = turn(point, step), right, step
@@ -69,7 +70,7 @@ def _polish(
                 break
     if point[1] < 0.0:
         point = (point[0], -point[1], point[2], -point[3])
-    return point, best, used
+    return point, used
 
 
 @numba.njit(cache=True, nogil=True)
@@ -213,10 +214,13 @@ def peak_gain(
         top = heap[0]
         if fresh and keys[top] < _UNBOUNDED:
             fresh = False
-            point, value, spent = _polish(best, gain, _WIDEST / best_slope, levels, system, work)
+            exactly = 0.0 if levels == _LEVELS else -1.0
+            point, spent = _polish(best, _WIDEST / best_slope, levels, exactly, system, work)
             found = _sample(point, system, work, 0.0)
             used += spent + 1
-            best, best_slope, gain = point, found[1], max(value, found[2])
+            if found[2] < gain:  # rounding
+                continue
+            best, best_slope, gain = point, found[1], found[2]
             highest = max(highest, found[3])
             if _insert(samples, point, found, angles, points, values, intervals, keys, count, slack, halves):
                 samples += 1
@@ -231,18 +235,17 @@ def peak_gain(
         point, middle, after = _choose(intervals[top], keys[top], points, values, anchors, halves)
         found = _sample(point, system, work, gain)
         used += 1
-        if middle < 0:
-            middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
         open_count = _pop(heap, keys, open_count)
         if not values[a, 0] < found[0] < values[b, 0]:
-            if high > low:  # a pole angle at an end of the interval: forget it
-                intervals[top, 2] = low = middle + 1 if found[0] <= values[a, 0] else low
-                intervals[top, 3] = middle if found[0] >= values[b, 0] else high
-                intervals[top, 3] = max(low, intervals[top, 3])
+            if middle >= 0:  # a pole angle at an end of the interval: forget it
+                left_of_it = found[0] <= values[a, 0]
+                _set(intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
                 open_count = _push(heap, keys, open_count, top)
-            else:
+            else:  # an interval that double precision cannot split: its bound stands
                 stuck = max(stuck, keys[top])
             continue
+        if middle < 0:
+            middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
         _store(samples, point, found, points, values)
         if found[2] >= 0.0:
             highest = max(highest, found[3])
@@ -259,7 +262,7 @@ def peak_gain(
 
     if distinct > 0 and (fresh or levels < _LEVELS):
         step = _WIDEST if fresh else _WIDEST * 0.1**levels
-        best, gain, spent = _polish(best, gain, step / best_slope, _LEVELS if fresh else _LEVELS - levels, system, work)
+        best, spent = _polish(best, step / best_slope, _LEVELS if fresh else _LEVELS - levels, 0.0, system, work)
         used += spent
     upper = max(highest, stuck)
     if open_count > 0:
