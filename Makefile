@@ -36,6 +36,9 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
+	$(BIN)/python benchmarks/bench_norms.py
+	$(BIN)/python benchmarks/bench_reduction.py
+	$(BIN)/python benchmarks/bench_calibrated.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/api/generated build *.egg-info

@@ -1,8 +1,11 @@
 """Whole networks around the layers, in NumPy: what the demo evaluates, and how to write such a forward for your own.
 
 Each function takes a model (anything that maps layer names to systems, with the parameters around them) and a batch of
-sequences, shape (batch, L, channels), and returns the logits or log-probabilities, shape (batch, classes).
+sequences, shape (batch, L, channels), and returns the logits or log-probabilities, shape (batch, classes). Before each
+layer it calls `tap`, if given, with the layer's name and input: so `layer_inputs` records what calibration needs.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from scipy.special import erf, expit, log_softmax
@@ -32,53 +35,77 @@ def layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarra
     return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weight + bias
 
 
-def _s5_block(ssm: sr.DiagonalSSM, x: np.ndarray, norm: tuple, gate: tuple) -> np.ndarray:
-    """Pre-norm S5 block: batch norm with stored statistics, system, GELU, half GLU, residual."""
-    mean, variance, scale, bias = norm
-    u = (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
-    g = gelu_tanh(sr.simulate(ssm, u))
-    return x + g * expit(g @ gate[0] + gate[1])
+Tap = Callable[[str, np.ndarray], None]
+Network = Callable[..., np.ndarray]
 
 
-def s5_digits(model: sr.SSMModel, x: np.ndarray) -> np.ndarray:
+def layer_inputs(network: Network, model: sr.SSMModel, x: np.ndarray) -> dict[str, np.ndarray]:
+    """What each state-space layer of a network is fed: layer name -> array (batch, L, width)."""
+    inputs: dict[str, np.ndarray] = {}
+    network(model, x, tap=inputs.__setitem__)
+    return inputs
+
+
+def _layer(name: str, ssm: sr.DiagonalSSM, u: np.ndarray, tap: Tap | None) -> np.ndarray:
+    if tap is not None:
+        tap(name, u)
+    return sr.simulate(ssm, u)
+
+
+def _batch_norm(
+    x: np.ndarray, mean: np.ndarray, variance: np.ndarray, scale: np.ndarray, bias: np.ndarray
+) -> np.ndarray:
+    """Batch norm with stored statistics."""
+    return (x - mean) / np.sqrt(variance + 1e-5) * scale + bias
+
+
+def _s5_gate(x: np.ndarray, y: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """After the system of a pre-norm S5 block: GELU, half GLU, residual."""
+    g = gelu_tanh(y)
+    return x + g * expit(g @ weight + bias)
+
+
+def s5_digits(model: sr.SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:
     """Logits of the network of `train_s5_digits.py`."""
     p = model.params
     x = x @ p["encoder.weight"].T + p["encoder.bias"]
-    for i, ssm in enumerate(model.values()):
+    for i, (name, ssm) in enumerate(model.items()):
         norm = (p[f"layers.{i}.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias"))
-        x = _s5_block(ssm, x, tuple(norm), (p[f"layers.{i}.out2.weight"].T, p[f"layers.{i}.out2.bias"]))
+        y = _layer(name, ssm, _batch_norm(x, *norm), tap)
+        x = _s5_gate(x, y, p[f"layers.{i}.out2.weight"].T, p[f"layers.{i}.out2.bias"])
     return x.mean(1) @ p["decoder.weight"].T + p["decoder.bias"]
 
 
-def s5_flax(model: sr.SSMModel, x: np.ndarray) -> np.ndarray:
+def s5_flax(model: sr.SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:
     """Log-probabilities of a classifier of lindermanlab/S5 or LAST (batch norm, half_glu1, pre-norm, mean pooling)."""
     p = model.params
     x = x @ p["params/encoder/encoder/kernel"] + p["params/encoder/encoder/bias"]
-    for i, ssm in enumerate(model.values()):
+    for i, (name, ssm) in enumerate(model.items()):
         layer, stats = f"params/encoder/layers_{i}", f"batch_stats/encoder/layers_{i}/norm"
         norm = (p[f"{stats}/mean"], p[f"{stats}/var"], p[f"{layer}/norm/scale"], p[f"{layer}/norm/bias"])
-        x = _s5_block(ssm, x, norm, (p[f"{layer}/out2/kernel"], p[f"{layer}/out2/bias"]))
+        y = _layer(name, ssm, _batch_norm(x, *norm), tap)
+        x = _s5_gate(x, y, p[f"{layer}/out2/kernel"], p[f"{layer}/out2/bias"])
     return log_softmax(x.mean(1) @ p["params/decoder/kernel"] + p["params/decoder/bias"], axis=-1)
 
 
-def s4d_minimal(model: sr.SSMModel, x: np.ndarray) -> np.ndarray:
+def s4d_minimal(model: sr.SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:
     """Logits of the example network around the minimal S4D of state-spaces/s4 (post-norm)."""
     p = model.params
     x = x @ p["encoder.weight"].T + p["encoder.bias"]
-    for i, ssm in enumerate(model.values()):
+    for i, (name, ssm) in enumerate(model.items()):
         linear = f"s4_layers.{i}.output_linear.0"
-        z = glu(gelu(sr.simulate(ssm, x)) @ p[f"{linear}.weight"][..., 0].T + p[f"{linear}.bias"])
+        z = glu(gelu(_layer(name, ssm, x, tap)) @ p[f"{linear}.weight"][..., 0].T + p[f"{linear}.bias"])
         x = layer_norm(x + z, p[f"norms.{i}.weight"], p[f"norms.{i}.bias"])
     return x.mean(1) @ p["decoder.weight"].T + p["decoder.bias"]
 
 
-def lru_deep(model: sr.SSMModel, x: np.ndarray) -> np.ndarray:
+def lru_deep(model: sr.SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:
     """Logits of the deep LRU of forgi86/lru-reduction with mean pooling."""
     p = model.params
     x = x @ p["dlru.encoder.weight"].T + p["dlru.encoder.bias"]
-    for i, ssm in enumerate(model.values()):
+    for i, (name, ssm) in enumerate(model.items()):
         block = f"dlru.blocks.{i}"
         u = layer_norm(x, p[f"{block}.ln.weight"], p[f"{block}.ln.bias"])
         linear = f"{block}.ff.output_linear.0"
-        x = x + glu(gelu(sr.simulate(ssm, u)) @ p[f"{linear}.weight"].T + p[f"{linear}.bias"])
+        x = x + glu(gelu(_layer(name, ssm, u, tap)) @ p[f"{linear}.weight"].T + p[f"{linear}.bias"])
     return (x @ p["dlru.decoder.weight"].T + p["dlru.decoder.bias"]).mean(1)

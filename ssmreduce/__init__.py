@@ -1,6 +1,16 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
 from . import adapters, errors, plot
+from .calibration import (
+    Calibration,
+    Moments,
+    calibrate,
+    calibrate_stationary,
+    flax_inputs,
+    load_calibration,
+    save_calibration,
+    torch_inputs,
+)
 from .certificates import Certificate, certify, error_system
 from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
 from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
@@ -13,10 +23,16 @@ from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
 from .pair_norms import pair_hinf_norms
 from .peak_gain import PeakGain, hinf_norm, peak_gain
 from .reduction import (
+    EliminationPath,
+    LayerPath,
     Reduction,
+    balance_calibrated,
     balanced_truncation,
     compensate,
     compensated_truncation,
+    eliminate,
+    elimination_path,
+    elimination_scores,
     exchange,
     greedy_elimination,
     h2_approximation,
@@ -25,12 +41,15 @@ from .reduction import (
     modal_truncation,
     prune,
     prune_unstructured,
+    recalibrate,
     reduce,
+    refit,
     singular_perturbation,
 )
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, pair_hinf, score
+from .search import Search, SearchPoint, search
 from .selection import Selection, select
 from .sweep import Sweep, sweep
 from .systems import DiagonalSSM, StateSpace, conjugate_closed, unstable_states
@@ -39,22 +58,31 @@ from .trees import flatten, unflatten
 __version__ = "0.1.0"
 
 __all__ = [
+    "Calibration",
     "Certificate",
     "Chunk",
     "Comparison",
     "DiagonalSSM",
+    "EliminationPath",
     "GainBounds",
     "Inspection",
+    "LayerPath",
+    "Moments",
     "PeakGain",
     "Reduction",
     "SSMModel",
     "Scores",
+    "Search",
+    "SearchPoint",
     "Selection",
     "StateSpace",
     "Sweep",
     "adapters",
+    "balance_calibrated",
     "balanced_truncation",
     "bilinear",
+    "calibrate",
+    "calibrate_stationary",
     "cauchy_factor",
     "certify",
     "compare",
@@ -62,12 +90,16 @@ __all__ = [
     "compensated_truncation",
     "conjugate_closed",
     "controllability_gramian",
+    "eliminate",
+    "elimination_path",
+    "elimination_scores",
     "error_system",
     "errors",
     "exchange",
     "export",
     "finite_horizon_gain",
     "flatten",
+    "flax_inputs",
     "frequency_response",
     "from_control",
     "from_dlti",
@@ -89,6 +121,7 @@ __all__ = [
     "inverse_bilinear",
     "inverse_zoh",
     "load",
+    "load_calibration",
     "magnitude",
     "modal_h2_norms",
     "modal_hinf_norms",
@@ -102,10 +135,14 @@ __all__ = [
     "prune",
     "prune_unstructured",
     "read",
+    "recalibrate",
     "reduce",
+    "refit",
     "replace_system",
     "save",
+    "save_calibration",
     "score",
+    "search",
     "select",
     "simulate",
     "simulate_chunk",
@@ -114,6 +151,7 @@ __all__ = [
     "to_control",
     "to_dlti",
     "to_state_space",
+    "torch_inputs",
     "unflatten",
     "unstable_states",
     "zoh",

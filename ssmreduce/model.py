@@ -182,6 +182,64 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     return replace(model, keep=keep, systems={**model.systems, name: ssm})
 
 
+def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+    """Model with the states of a layer that are left, and its D, changed in the parameters.
+
+    Unlike `replace_system` the layer stays a selection of states, so that every form of `export` holds it, and states
+    that did not change keep their raw bits. A layer that was re-realised before is replaced.
+
+    Parameters
+    ----------
+    model : SSMModel
+    name : str
+        Layer name.
+    ssm : DiagonalSSM
+        System with the states of ``model[name]``, in the same order.
+
+    Returns
+    -------
+    SSMModel
+
+    Raises
+    ------
+    UnknownLayerError
+    NotRepresentableError
+        The model family cannot hold the system.
+
+    Examples
+    --------
+    >>> import ssmreduce as sr
+    >>> model = sr.prune(sr.load("examples/s5_digits/model.safetensors"), {"layers.0.seq": [3, 7]})
+    >>> doubled = replace(model["layers.0.seq"], C=2 * model["layers.0.seq"].C)
+    >>> overwrite_states(model, "layers.0.seq", doubled).orders["layers.0.seq"]
+    2
+    """
+    if name in model.systems:
+        return replace_system(model, name, ssm)
+    old = model.adapter.get(model.params, name)
+    index, valid = model.state_index(name)
+    rows, slots = np.nonzero(valid)
+    states = (rows, index[rows, slots])
+    fields = {key: getattr(old, key) for key in ("Lambda", "B", "C", "C_reverse")}
+    for key, value in fields.items():
+        if value is not None:
+            axis = -1 if key.startswith("C") else len(old.batch)
+            fields[key] = _written(value, getattr(ssm, key), old.batch, axis, states, (rows, slots))
+    full = replace(old, D=ssm.D, **fields)
+    return replace(model, params={**model.params, **model.adapter.put(model.params, name, full)})
+
+
+def _written(
+    old: np.ndarray, new: np.ndarray, batch: tuple[int, ...], axis: int, states: tuple, slots: tuple
+) -> np.ndarray:
+    """Copy of `old` with the entries of the new states, which lie along `axis`, at the places of the old ones."""
+    full = old.copy().reshape(-1, *old.shape[len(batch) :])
+    axis = axis % old.ndim - len(batch) + 1
+    source = new.reshape(-1, *new.shape[len(batch) :])
+    np.moveaxis(full, axis, 1)[states] = np.moveaxis(source, axis, 1)[slots]
+    return full.reshape(old.shape)
+
+
 def export(model: SSMModel, *, form: str = "compact") -> Params:
     """Flat parameters of the model: what `save` writes.
 

@@ -39,6 +39,7 @@ ORDER = [
     "adapters",
     "loading",
     "sweep",
+    "search",
     "report",
     "plot",
     "cli",

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration import Calibration
 from ..errors import SelectionError, UnknownNameError
 from ..model import SSMModel, replace_system
 from ..systems import DiagonalSSM
 from ._base import Reduction
 from .balanced import balanced_truncation
+from .calibrated_balanced import balance_calibrated
 from .compensated import compensated_truncation
 from .exchange import exchange
 from .greedy import greedy_elimination
@@ -35,7 +37,12 @@ METHODS: dict[str, Callable[..., Reduction]] = {
 
 
 def reduce(
-    model: SSMModel, orders: Mapping[str, int] | None = None, *, method: str = "balanced", **options: Any
+    model: SSMModel,
+    orders: Mapping[str, int] | None = None,
+    *,
+    method: str = "balanced",
+    calibration: Calibration | None = None,
+    **options: Any,
 ) -> SSMModel:
     """Re-realise layers with fewer states.
 
@@ -49,6 +56,8 @@ def reduce(
     method : str
         ``balanced``, ``greedy``, ``greedy_hankel``, ``exchange``, ``compensated``, ``modal``, ``h2``; or, with a dense
         D, ``singular_perturbation``, ``modal_perturbation``, ``hankel``. See the page "How to choose".
+    calibration : Calibration, optional
+        With ``balanced`` and orders: weigh the states by what they do on data, see `balance_calibrated`.
     **options
         Of the method's function.
 
@@ -78,6 +87,10 @@ def reduce(
     """
     if method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
+    if calibration is not None:
+        if method != "balanced" or orders is None or options:
+            raise SelectionError("calibration goes with method='balanced', orders, and no other option")
+        return balance_calibrated(model, calibration, orders)
     for name in orders or ():
         model.require(name)
     for name in model if orders is None else orders:

@@ -1,0 +1,103 @@
+"""Calibrations as files: npz arrays and one line of JSON, no pickle."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CheckpointFormatError, MissingFileError, WriteError
+from ._moments import Calibration, Moments
+
+_FORMAT = "ssmreduce.calibration.1"
+_ARRAYS = ("Lambda", "second", "cross", "energy")
+
+
+def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
+    """Write a calibration to an npz file, whole or not at all.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    path : path
+
+    Raises
+    ------
+    WriteError
+        The file could not be written; what stood there before is untouched.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import ssmreduce as sr
+    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> calibration = sr.calibrate(model, {"layers.0.seq": np.ones((2, 8, 32))})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_calibration(calibration, pathlib.Path(folder, "calibration.npz"))
+    ...     load_calibration(pathlib.Path(folder, "calibration.npz"))
+    Calibration(layers.0.seq: 16 steps)
+    """
+    layers = [{"name": name, "steps": m.steps, "length": m.length} for name, m in calibration.items()]
+    header = json.dumps({"format": _FORMAT, "layers": layers})
+    arrays = {
+        f"{i}.{key}": getattr(m, key)
+        for i, m in enumerate(calibration.values())
+        for key in _ARRAYS
+        if getattr(m, key) is not None
+    }
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, header=np.frombuffer(header.encode(), dtype=np.uint8), **arrays)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WriteError(f"{path} could not be written: {error}") from error
+
+
+def load_calibration(path: str | os.PathLike) -> Calibration:
+    """Read a calibration that `save_calibration` wrote.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    MissingFileError
+    CheckpointFormatError
+        Another kind of file, or a damaged one.
+
+    Examples
+    --------
+    >>> load_calibration("no-such-file.npz")
+    Traceback (most recent call last):
+    ssmreduce.errors.MissingFileError: there is no file 'no-such-file.npz'
+    """
+    if not Path(path).exists():
+        raise MissingFileError(f"there is no file {str(path)!r}")
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            header = json.loads(bytes(file["header"]))
+            if header["format"] != _FORMAT:
+                raise ValueError(f"its format is {header['format']!r}")
+            layers = {layer["name"]: _moments(file, i, layer) for i, layer in enumerate(header["layers"])}
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise CheckpointFormatError(
+            f"{str(path)!r} is not a calibration that save_calibration wrote ({error}); make one with calibrate"
+        ) from error
+    return Calibration(layers)
+
+
+def _moments(file: np.lib.npyio.NpzFile, number: int, layer: dict) -> Moments:
+    arrays: dict[str, Any] = {key: file.get(f"{number}.{key}") for key in _ARRAYS}
+    if not all(array is None or np.isfinite(array).all() for array in arrays.values()):
+        raise ValueError(f"the moments of layer {layer['name']!r} hold NaN or infinite values")
+    return Moments(**arrays, steps=int(layer["steps"]), length=int(layer["length"]))

@@ -1,0 +1,92 @@
+"""The second moments of a layer, and of a model: summed, never edited."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from ..errors import ShapeError, UnknownLayerError
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    r"""Second moments of one layer: of its states and inputs, and of outputs to be reproduced with them.
+
+    With the real coordinates of state :math:`i` side by side, :math:`(\mathrm{Re}\,x_i, \mathrm{Im}\,x_i)`, and behind
+    them those of the reverse half where there is one, and with :math:`z_k = (r_k, u_k)`: all coordinates, then the
+    inputs,
+
+    .. math:: Z = \sum_k z_k z_k^T, \qquad T = \sum_k y_k z_k^T, \qquad E = \sum_k \|y_k\|^2 .
+
+    Attributes
+    ----------
+    Lambda : ndarray, shape (s, n), complex128
+        Poles of the s systems of the layer that were run; they tell which states the moments are of.
+    second : ndarray, shape (s, N + m, N + m), float64
+        :math:`Z`; N is 2 n, or 4 n for a bidirectional layer.
+    steps : int
+        Number of samples summed.
+    length : int
+        Steps of the longest sequence.
+    cross : ndarray, shape (s, p, N + m), float64, or None
+        :math:`T`, where outputs to be reproduced were given; None: those of the layer itself.
+    energy : ndarray, shape (s,), float64, or None
+        :math:`E`.
+    """
+
+    Lambda: np.ndarray
+    second: np.ndarray
+    steps: int
+    length: int
+    cross: np.ndarray | None = None
+    energy: np.ndarray | None = None
+
+    def __add__(self, other: "Moments") -> "Moments":
+        same = self.second.shape == other.second.shape and np.array_equal(self.Lambda, other.Lambda)
+        if not same or (self.cross is None) != (other.cross is None):
+            raise ShapeError("moments of different systems, or with and without targets, cannot be added")
+        return Moments(
+            self.Lambda,
+            self.second + other.second,
+            self.steps + other.steps,
+            max(self.length, other.length),
+            None if self.cross is None else self.cross + other.cross,
+            None if self.energy is None else self.energy + other.energy,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration(Mapping[str, Moments]):
+    """Second moments by layer; made by `calibrate`, summed with ``+``.
+
+    Attributes
+    ----------
+    by_layer : mapping
+        Layer name -> `Moments`.
+    """
+
+    by_layer: Mapping[str, Moments]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
+
+    def __getitem__(self, name: str) -> Moments:
+        if name not in self.by_layer:
+            raise UnknownLayerError(f"the calibration has no layer {name!r}; it has {', '.join(self.by_layer)}")
+        return self.by_layer[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_layer)
+
+    def __len__(self) -> int:
+        return len(self.by_layer)
+
+    def __add__(self, other: "Calibration") -> "Calibration":
+        merged = dict(self.by_layer)
+        for name, moments in other.items():
+            merged[name] = merged[name] + moments if name in merged else moments
+        return Calibration(merged)
+
+    def __repr__(self) -> str:
+        return "Calibration(" + ", ".join(f"{name}: {m.steps} steps" for name, m in self.items()) + ")"

@@ -1,0 +1,113 @@
+"""Sequential recalibration: layer by layer, on what the already reduced network feeds it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import SelectionError, ShapeError, UnknownLayerError
+from ..model import SSMModel, overwrite_states
+from ..responses import simulate
+from ._outputs import RIDGE
+from .refine import refine_system
+
+LayerInputs = Callable[[SSMModel, Any], Mapping[str, np.ndarray]]
+"""From a model and a batch to the inputs of its layers: layer name -> array (batch, L, width)."""
+
+
+def recalibrate(
+    model: SSMModel,
+    reduced: SSMModel,
+    batches: Sequence[Any],
+    layer_inputs: LayerInputs,
+    *,
+    refine: int = 0,
+    feedthrough: bool = False,
+    ridge: float = RIDGE,
+    progress: Callable[[int, int], None] | None = None,
+) -> SSMModel:
+    r"""Fit each layer of a reduced model, first to last, to the original's outputs, on the inputs it really gets.
+
+    In the reduced network the second layer no longer sees what it was calibrated on. With :math:`u_k` the layer's
+    original inputs, :math:`\hat u_k` those that the layers before it, already reduced and fitted, produce, and
+    :math:`\hat x_k` the states that stay, driven by :math:`\hat u_k`,
+
+    .. math:: \min_C \sum_k \|y(u)_k - \kappa\,\mathrm{Re}(C \hat x_k) - D \hat u_k\|^2
+
+    is solved for each layer in turn, so that it also undoes what it can of the errors before it. With `refine` poles
+    and B take part too.
+
+    Parameters
+    ----------
+    model : SSMModel
+        The original.
+    reduced : SSMModel
+        What is to be fitted: of `eliminate`, `prune`, `reduce`, ...
+    batches : sequence
+        Unlabelled data, each batch whatever `layer_inputs` takes; gone through twice a layer.
+    layer_inputs : callable
+        ``layer_inputs(model, batch)`` runs the whole network with the systems of `model` and returns the inputs of all
+        its layers.
+    refine : int, default 0
+        Steps of L-BFGS on the poles and B of each layer: new poles instead of the best old ones. It pays where few
+        states are left. The inputs and outputs of one layer are then held in memory.
+    feedthrough : bool, default False
+        Fit D as well; a diagonal D stays diagonal.
+    ridge : float, default 1e-10
+        As in `refit`, towards the weights of `reduced`.
+    progress : callable, optional
+        Called after each layer with the number of layers done and the number of all.
+
+    Returns
+    -------
+    SSMModel
+
+    Raises
+    ------
+    UnknownLayerError
+        `layer_inputs` leaves out a layer.
+    ShapeError
+        No batches, or inputs that do not fit.
+    SelectionError
+        A negative `refine`, or a ridge below 1e-14.
+    NotRepresentableError
+        A system that the model family cannot hold.
+
+    Notes
+    -----
+    Layers must come in the order in which the network calls them. No labels are used.
+
+    Examples
+    --------
+    >>> import ssmreduce as sr
+    >>> from networks import layer_inputs, s5_digits
+    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> x = np.random.default_rng(0).random((4, 64, 1))
+    >>> inputs = lambda model, batch: layer_inputs(s5_digits, model, batch)
+    >>> small = sr.eliminate(model, sr.calibrate(model, inputs(model, x)), ratio=0.8)
+    >>> recalibrate(model, small, [x], inputs).orders == small.orders
+    True
+    """
+    if refine < 0:
+        raise SelectionError(f"refine is a number of steps and must not be negative, got {refine}")
+    if not len(batches):
+        raise ShapeError("there is nothing to recalibrate on: give at least one batch")
+    result = reduced
+    for done, name in enumerate(model, start=1):
+        data = []
+        for batch in batches:
+            original = _of_layer(layer_inputs(model, batch), name)
+            now = _of_layer(layer_inputs(result, batch), name)
+            data.append((now, simulate(model[name], original)))
+        fitted = refine_system(result[name], data, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
+        result = overwrite_states(result, name, fitted)
+        if progress is not None:
+            progress(done, len(model))
+    return result
+
+
+def _of_layer(inputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in inputs:
+        raise UnknownLayerError(f"layer_inputs returned nothing for {name!r}; it returned {', '.join(inputs)}")
+    u = np.asarray(inputs[name], dtype=np.float64)
+    return u[None] if u.ndim == 2 else u
