@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ._arrays import one_minus_abs, to_numpy
+from ._arrays import one_minus_abs
 from .errors import ShapeError
 from .hankel import hankel_singular_values
 from .peak_gain import peak_gain
 from .reduction._base import output_rows, real_factor, real_outputs, single_systems, stable_part, widening
-from .systems import DiagonalSSM, take_states, unstable_states
+from .systems import DiagonalSSM, on_host, take_states, unstable_states
 
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
 
@@ -115,7 +115,7 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
     """
     error = error_system(ssm, reduced)
     real_order, lower, a_priori = _bounds(ssm, reduced)
-    stable = _without_silent(_zeroed_unstable(_on_host(ssm)))
+    stable = _without_silent(_zeroed_unstable(on_host(ssm)))
     norm = _peak(stable, rtol)[0], _h2(stable)
     return Certificate(*_peak(error, rtol), _h2(error), real_order, lower, a_priori, *norm)
 
@@ -148,7 +148,7 @@ def error_system(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
     kinds = [(one.batch, one.inputs, one.outputs, one.bidirectional) for one in (ssm, reduced)]
     if kinds[0] != kinds[1]:
         raise ShapeError(f"{reduced!r} does not fit {ssm!r}: batch, inputs, outputs and halves must be the same")
-    ssm, reduced = _on_host(ssm), _on_host(reduced)
+    ssm, reduced = on_host(ssm), on_host(reduced)
     ratio = reduced.kappa / ssm.kappa
     match = _matches(ssm, reduced)
     alone = ~np.asarray(match.any(axis=-1))
@@ -177,12 +177,6 @@ def _matches(ssm: DiagonalSSM, reduced: DiagonalSSM) -> np.ndarray:
         free = partner[..., i, :] & ~np.asarray(match.any(axis=-2))
         match[..., i, :] = free & (np.cumsum(free, axis=-1) == 1)
     return match
-
-
-def _on_host(ssm: DiagonalSSM) -> DiagonalSSM:
-    reverse = None if ssm.C_reverse is None else to_numpy(ssm.C_reverse)
-    Lambda, B, C, D = (to_numpy(array) for array in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
-    return DiagonalSSM(Lambda, B, C, D, reverse, ssm.conj_sym)
 
 
 def _without_silent(ssm: DiagonalSSM) -> DiagonalSSM:

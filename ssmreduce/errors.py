@@ -42,7 +42,7 @@ class UnattainableError(SSMReduceError, ValueError):
 
 
 class UnknownNameError(SSMReduceError, ValueError):
-    """A method, adapter, engine or option that does not exist."""
+    """A method, adapter, engine or option that does not exist, or an option outside its range."""
 
 
 class UnknownLayerError(SSMReduceError, KeyError):

@@ -10,7 +10,7 @@ from .errors import UnknownNameError
 from .gramians import require_stable
 from .peak_gain import peak_gain
 from .responses import simulate
-from .systems import DiagonalSSM
+from .systems import DiagonalSSM, on_host
 
 _BLOCK = 1024
 
@@ -69,15 +69,9 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
     """
     if ssm.batch or horizon < 1:
         raise UnknownNameError(f"one system and a horizon >= 1 are needed, got {ssm!r} and {horizon}")
-    ssm = _host(ssm)
+    ssm = on_host(ssm)
     lower = _lanczos(ssm, horizon, rtol)
     return GainBounds(lower, max(lower, _weighted_bound(ssm, horizon)))
-
-
-def _host(ssm: DiagonalSSM) -> DiagonalSSM:
-    Lambda, B, C, D = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
-    reverse = None if ssm.C_reverse is None else to_numpy(ssm.C_reverse)
-    return DiagonalSSM(Lambda, B, C, D, reverse, ssm.conj_sym)
 
 
 def _causal(ssm: DiagonalSSM, B: np.ndarray, C: np.ndarray, D: np.ndarray, Lambda: np.ndarray) -> DiagonalSSM:

@@ -217,6 +217,13 @@ def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
     )
 
 
+def on_host(ssm: DiagonalSSM) -> DiagonalSSM:
+    """The system with NumPy arrays, for what needs LAPACK or compiled loops."""
+    Lambda, B, C, D = (to_numpy(array) for array in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
+    reverse = None if ssm.C_reverse is None else to_numpy(ssm.C_reverse)
+    return DiagonalSSM(Lambda, B, C, D, reverse, ssm.conj_sym)
+
+
 def conjugate_closed(ssm: DiagonalSSM) -> DiagonalSSM:
     r"""The same real system with every state and its conjugate stored.
 
