@@ -4,7 +4,7 @@ import numpy as np
 
 from ._arrays import Array, namespace
 from .dense import dense_hankel_singular_values
-from .errors import UnknownNameError
+from .errors import NonFiniteError, UnknownNameError
 from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable
 from .systems import DiagonalSSM, StateSpace
 
@@ -52,6 +52,8 @@ def hankel_singular_values(
         A bidirectional system.
     UnknownNameError
         Another `accuracy` or `form`.
+    NonFiniteError
+        A Gramian that overflows (NumPy arrays).
 
     Notes
     -----
@@ -120,7 +122,10 @@ def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
     >>> float(hankel_norm(DiagonalSSM([0.6], [[2.0]], [[1.0]], [[0.0]])).round(12))
     3.125
     """
-    return hankel_singular_values(ssm, form=form)[..., 0]
+    values = hankel_singular_values(ssm, form=form)
+    if not values.shape[-1]:
+        return namespace(values).sum(values, axis=-1)
+    return values[..., 0]
 
 
 def _adjoint(matrix: Array) -> Array:
@@ -135,6 +140,8 @@ def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
     which stops at the numerical rank instead of failing; the error of a Hankel singular value stays of the order of the
     rounding of the largest one.
     """
+    if not np.isfinite(gramians).all():
+        raise NonFiniteError("a Gramian is beyond the range of double precision; scale B or C down")
     diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
     scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
     scaled = gramians / scale / np.swapaxes(scale, -1, -2)

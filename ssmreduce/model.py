@@ -46,6 +46,8 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         Layer name -> system, for the layers that were re-realised.
     metadata : mapping
         Text metadata of the file that was read.
+    refitted : frozenset of str
+        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `recalibrate` changed them.
 
     Examples
     --------
@@ -63,6 +65,7 @@ class SSMModel(Mapping[str, DiagonalSSM]):
     keep: Mapping[str, np.ndarray] = field(default_factory=dict)
     systems: Mapping[str, DiagonalSSM] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    refitted: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for name in ("params", "keep", "systems", "metadata"):
@@ -226,16 +229,18 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
             axis = -1 if key.startswith("C") else len(old.batch)
             fields[key] = _written(value, getattr(ssm, key), old.batch, axis, states, (rows, slots))
     full = replace(old, D=ssm.D, **fields)
-    return replace(model, params={**model.params, **model.adapter.put(model.params, name, full)})
+    params = {**model.params, **model.adapter.put(model.params, name, full)}
+    return replace(model, params=params, refitted=model.refitted | {name})
 
 
 def _written(
     old: np.ndarray, new: np.ndarray, batch: tuple[int, ...], axis: int, states: tuple, slots: tuple
 ) -> np.ndarray:
     """Copy of `old` with the entries of the new states, which lie along `axis`, at the places of the old ones."""
-    full = old.copy().reshape(-1, *old.shape[len(batch) :])
+    systems = int(np.prod(batch, dtype=int))
+    full = old.copy().reshape(systems, *old.shape[len(batch) :])
     axis = axis % old.ndim - len(batch) + 1
-    source = new.reshape(-1, *new.shape[len(batch) :])
+    source = new.reshape(systems, *new.shape[len(batch) :])
     np.moveaxis(full, axis, 1)[states] = np.moveaxis(source, axis, 1)[slots]
     return full.reshape(old.shape)
 

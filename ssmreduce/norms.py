@@ -1,7 +1,10 @@
 """Norms of whole systems and of single states."""
 
+import numpy as np
+
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2
 from .dense import dense_h2_norm
+from .errors import NonFiniteError
 from .gramians import one_minus_products, require_stable
 from .systems import DiagonalSSM, StateSpace
 
@@ -129,6 +132,8 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     ------
     UnstableSystemError
         Poles on or outside the unit circle; the message names the states.
+    NonFiniteError
+        A square that overflows (NumPy arrays).
 
     Examples
     --------
@@ -145,7 +150,9 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
         lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
         tail = tail + _tail_energy(ssm, ssm.C_reverse)
     energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
-    return xp.sqrt(xp.where(energy > 0, energy, xp.zeros_like(energy)))  # rounding, where states cancel
+    if isinstance(energy, np.ndarray | np.generic) and not np.isfinite(energy).all():
+        raise NonFiniteError("the H2 norm is beyond the range of double precision; scale B, C or D down")
+    return xp.sqrt(xp.where(energy < 0, xp.zeros_like(energy), energy))  # rounding, where states cancel
 
 
 def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:

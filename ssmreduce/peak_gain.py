@@ -7,12 +7,13 @@ import numpy as np
 
 from ._arrays import Array, one_minus_abs2, to_numpy
 from .conversions import to_state_space
-from .errors import UnknownNameError
+from .errors import NonFiniteError, UnknownNameError
 from .gramians import require_causal, require_stable
 from .level_set import level_set_peak_gain
-from .systems import DiagonalSSM, StateSpace
+from .systems import DiagonalSSM, StateSpace, on_host
 
 METHODS = ("auto", "exclusion", "level-set")
+_NOTHING = -(2**20)  # exponent of a matrix of zeros
 _WIDE = 32  # inputs and outputs from which a few samples cost as much as the level-set method
 
 
@@ -141,6 +142,7 @@ def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | N
 def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | None) -> PeakGain:
     from .kernels import _peak, _threads
 
+    ssm, exponent = _scaled(ssm)
     arrays = _Arrays(ssm)
     found = np.empty((arrays.count, 4))
 
@@ -150,6 +152,10 @@ def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | Non
     _threads.for_each_part(part, arrays.count, threads)
     gain, omega, upper, samples = found.T
     upper = np.maximum(gain, np.minimum(upper, arrays.triangle))
+    with np.errstate(over="ignore"):
+        gain, upper = (np.ldexp(value, exponent.ravel()) for value in (gain, upper))
+    if not np.isfinite(upper).all():
+        raise NonFiniteError("the peak gain is beyond the range of double precision; scale C and D down")
     if not ssm.batch:
         return PeakGain(float(gain[0]), float(omega[0]), float(upper[0]), int(samples[0]))
     gain, omega, upper, samples = (a.reshape(ssm.batch) for a in (gain, omega, upper, samples))
@@ -190,6 +196,33 @@ def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int
     if isinstance(ssm, DiagonalSSM):
         require_causal(ssm, "the H-infinity norm")
     return peak_gain(ssm, rtol=rtol, threads=threads).gain
+
+
+def _scaled(ssm: DiagonalSSM) -> tuple[DiagonalSSM, np.ndarray]:
+    """The system with B, C and D near 1, and the power of two by which its gains are to be multiplied."""
+    ssm = on_host(ssm)
+    halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
+    b, d = _exponent(ssm.B), _exponent(ssm.D)
+    c = np.maximum.reduce([_exponent(C) for C in halves])
+    exponent = np.maximum(b + c, d)
+    exponent = np.where(exponent < _NOTHING // 2, 0, exponent)
+    b = np.where(b == _NOTHING, 0, b)
+    reverse = None if ssm.C_reverse is None else _ldexp(ssm.C_reverse, b - exponent)
+    scaled = replace(ssm, B=_ldexp(ssm.B, -b), C=_ldexp(ssm.C, b - exponent), D=_ldexp(ssm.D, -exponent))
+    return replace(scaled, C_reverse=reverse), exponent
+
+
+def _exponent(matrix: np.ndarray) -> np.ndarray:
+    """Binary exponent of the largest entry of each system's matrix."""
+    size = np.maximum(np.abs(matrix.real), np.abs(matrix.imag)).max(axis=(-2, -1), initial=0.0)
+    return np.where(size > 0, np.frexp(size)[1], _NOTHING)
+
+
+def _ldexp(matrix: np.ndarray, exponent: np.ndarray) -> np.ndarray:
+    shift = exponent[..., None, None]
+    if matrix.dtype.kind != "c":
+        return np.ldexp(matrix, shift)
+    return np.ldexp(matrix.real, shift) + 1j * np.ldexp(matrix.imag, shift)
 
 
 class _Arrays:

@@ -220,9 +220,9 @@ class Comparison(_Report):
     def __rich__(self) -> Any:
         from rich.markup import escape
 
-        headings = ["layer", "states", "output error", "peak error", "H2 error", "x bound", "values"]
+        headings = ["layer", "states", "rel. output", "rel. peak", "rel. H2", "x lower bound", "values"]
         headings += ["value"] if self.rows[0].value is not None else []
-        table = table_of(f"against the original; outputs on {self.length} steps of {self.inputs}", *headings)
+        table = table_of(f"errors against the original; outputs on {self.length} steps of {self.inputs}", *headings)
         for row in self.rows:
             for layer in row.layers:
                 errors = (layer.output_error, layer.peak_error, layer.h2_error)

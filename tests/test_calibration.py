@@ -304,3 +304,27 @@ def test_numpy_networks_hand_out_their_layer_inputs(rng, model):
         model.params[f"layers.0.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
     )
     np.testing.assert_allclose(inputs[LAYER], (h - mean) / np.sqrt(variance + 1e-5) * scale + bias, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bidir", [False, True])
+def test_inputs_of_layers_that_are_called_inside_vmap(bidir):
+    torch, s5 = pytest.importorskip("torch"), pytest.importorskip("s5")
+    torch.manual_seed(0)
+    block = s5.S5Block(16, 8, bidir).eval()
+    model = sr.read(block)
+    batch = torch.randn(3, 40, 16)
+    [inputs] = sr.torch_inputs(block, [batch], model)
+    with torch.no_grad():
+        np.testing.assert_allclose(inputs["s5.seq"], block.attn_norm(batch).numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_stationary_moments_are_of_sequences_without_end(model):
+    stationary = sr.calibrate_stationary(model)
+    orders = dict.fromkeys(model, 8)
+    ours = sr.balance_calibrated(model, stationary, orders)
+    plain = sr.reduce(model, orders, method="balanced")
+    for name in model:
+        difference = sr.certify(ours[name], plain[name]).h2_error
+        assert difference <= 1e-3 * sr.h2_norm(model[name])
+    with pytest.raises(sr.errors.ShapeError, match="cannot be added"):
+        stationary + sr.calibrate(model, {name: np.ones((1, 4, 32)) for name in model})

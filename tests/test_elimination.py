@@ -1,5 +1,6 @@
 """Calibrated elimination and refit, against brute-force least squares on the samples themselves."""
 
+import pickle
 from dataclasses import replace
 from functools import cache
 
@@ -280,9 +281,41 @@ def test_refit_of_a_reduced_model_to_targets(rng):
         np.testing.assert_allclose(realised[name].C, fitted[name].C, atol=1e-5 * scale)
 
 
+def test_data_that_say_nothing_are_refused():
+    r = recorded(S5)
+    silent = sr.calibrate(r.model, {layer: np.zeros_like(u[:3]) for layer, u in inputs_of(S5).items()})
+    with pytest.raises(sr.errors.SelectionError, match="says nothing"):
+        sr.eliminate(r.model, silent, ratio=0.5)
+
+
+def test_moments_of_other_inputs_are_refused():
+    r = recorded(S5)
+    params = dict(r.model.params)
+    key = next(name for name in params if name.endswith("seq/B"))
+    params[key] = params[key][::-1].copy()
+    changed = sr.read(params, adapter=r.model.adapter)
+    with pytest.raises(sr.errors.ShapeError, match="calibrate the model that you reduce"):
+        sr.eliminate(changed, calibration_of(S5), ratio=0.5)
+
+
+def test_no_states_at_all_can_be_left():
+    r = recorded(S5)
+    empty = sr.eliminate(r.model, calibration_of(S5), orders=dict.fromkeys(r.model, 0))
+    assert sum(empty.orders.values()) == 0
+
+
+def test_paths_and_calibrations_can_be_pickled():
+    calibration = calibration_of(S5)
+    path = sr.elimination_path(recorded(S5).model, calibration)
+    for one in (calibration, path):
+        assert list(pickle.loads(pickle.dumps(one))) == list(one)
+
+
 def test_a_second_refit_needs_the_reference():
     r = recorded(LRU)
     once = sr.eliminate(r.model, calibration_of(LRU), ratio=0.6)
+    with pytest.raises(sr.errors.SelectionError, match="give reference="):
+        sr.refit(once, calibration_of(LRU))
     twice = sr.refit(once, calibration_of(LRU), reference=r.model)
     for name in once:
         np.testing.assert_allclose(twice[name].C, once[name].C, rtol=0, atol=1e-6 * np.abs(once[name].C).max())
@@ -292,7 +325,6 @@ DATA_KINDS = {
     "one sequence": lambda u: u[:1],
     "fewer samples than states": lambda u: u[:1, :10],
     "constant": lambda u: np.ones_like(u[:3]),
-    "zero": lambda u: np.zeros_like(u[:3]),
     "huge": lambda u: 1e6 * u[:20],
 }
 

@@ -5,8 +5,9 @@ import pytest
 from norm_oracles import dense, hankel_fixtures, random_ssm
 from scipy.linalg import solve_discrete_lyapunov, svdvals
 
-from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
+from ssmreduce.errors import NonFiniteError, NotCausalError, UnknownNameError, UnstableSystemError
 from ssmreduce.hankel import hankel_norm, hankel_singular_values
+from ssmreduce.norms import h2_norm
 from ssmreduce.responses import impulse_response
 from ssmreduce.systems import DiagonalSSM, conjugate_closed
 
@@ -115,3 +116,16 @@ def test_refusals():
         hankel_norm(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]], [[1.0]]))
     with pytest.raises(UnknownNameError, match="absolute, relative"):
         hankel_singular_values(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]), accuracy="great")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_values_beyond_double_precision_are_refused():
+    huge = DiagonalSSM([0.5, 0.9], [[1e200], [1.0]], [[1e200, 1.0]], [[0.0]])
+    for norm in (hankel_singular_values, hankel_norm, h2_norm):
+        with pytest.raises(NonFiniteError, match="beyond the range"):
+            norm(huge)
+
+
+def test_no_states_have_no_hankel_norm():
+    empty = DiagonalSSM(np.zeros(0), np.zeros((0, 1)), np.zeros((1, 0)), [[1.0]])
+    assert hankel_norm(empty) == 0.0

@@ -12,7 +12,7 @@ from norm_oracles import (
     response_extended,
 )
 
-from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
+from ssmreduce.errors import NonFiniteError, NotCausalError, UnknownNameError, UnstableSystemError
 from ssmreduce.kernels._circle import angle_between, direction, turn, two_product, two_sum
 from ssmreduce.kernels._exclusion import interval_bound
 from ssmreduce.peak_gain import hinf_norm, peak_gain
@@ -201,3 +201,23 @@ def test_points_of_the_circle_keep_relative_angles():
     assert two_sum(1.0, 1e-20) == (1.0, 1e-20)
     product, error = two_product(1.0 + 2.0**-30, 1.0 + 2.0**-30)
     assert (product, error) == (1.0 + 2.0**-29, 2.0**-60)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-150, 1e-90, 1e-20, 1e90, 1e150, 1e290])
+def test_gains_scale_with_the_system(scale):
+    poles, B, C = [0.9, 0.5j], [[1, 0.5], [0.3, 2]], np.array([[1.0, 2.0], [0.1, 1.0]])
+    D = np.array([[0.3, 0.0], [0.0, 0.1]])
+    one = peak_gain(DiagonalSSM(poles, B, C, D))
+    other = peak_gain(DiagonalSSM(poles, B, scale * C, scale * D))
+    np.testing.assert_allclose([other.gain / scale, other.upper / scale], [one.gain, one.upper], rtol=1e-12)
+
+
+def test_systems_of_a_batch_have_scales_of_their_own():
+    scales = np.array([1e-200, 1.0, 1e100])[:, None, None]
+    batch = DiagonalSSM(np.full((3, 2), 0.5), np.ones((3, 2, 1)) * scales, np.ones((3, 1, 2)), np.zeros((3, 1, 1)))
+    np.testing.assert_allclose(peak_gain(batch).gain, 4 * scales.ravel(), rtol=1e-12)
+
+
+def test_a_gain_beyond_double_precision_is_refused():
+    with pytest.raises(NonFiniteError, match="beyond the range"):
+        peak_gain(DiagonalSSM([0.5, 0.9], [[1e200], [1.0]], [[1e200, 1.0]], [[0.0]]))

@@ -194,3 +194,13 @@ def test_hankel_orders_share_the_retained_energy(rng):
         assert max(low for low, _ in missing.values()) <= min(high for _, high in missing.values())
     with pytest.raises(UnknownNameError, match="energy, global"):
         sr.hankel_orders(model, count=7, rule="fair")
+
+
+def test_orders_are_asked_for():
+    model = sr.load("examples/s5_digits/model.safetensors")
+    with pytest.raises(SelectionError, match="orders are needed"):
+        sr.reduce(model, method="greedy")
+    with pytest.raises(SelectionError, match="not a tolerance"):
+        sr.reduce(model, method="greedy", tolerance=0.1)
+    with pytest.raises(SelectionError, match="cannot be reduced to 1.5"):
+        sr.balanced_truncation(model["layers.0.seq"], 1.5)

@@ -165,7 +165,7 @@ def layer_moments(
     if not np.isfinite(second).all():
         raise NonFiniteError(f"layer {name!r}: the states overflow on these inputs; use shorter sequences")
     steps = rows * length if mask is None else int(mask.sum())
-    return Moments(run.Lambda, second, steps, length, cross, energy)
+    return Moments(run.Lambda, run.B, second, steps, length, cross, energy)
 
 
 def _check_data(ssm: DiagonalSSM, u: np.ndarray, mask: np.ndarray | None, name: str) -> np.ndarray | None:
@@ -200,8 +200,8 @@ class _Run:
         self.ssm = ssm
         self.count = int(np.prod(ssm.batch, dtype=int))
         self.width = (4 if ssm.bidirectional else 2) * ssm.order
-        self.Lambda = np.ascontiguousarray(ssm.Lambda).reshape(self.count, -1)
-        B = np.ascontiguousarray(ssm.B).reshape(self.count, ssm.order, ssm.inputs)
+        self.Lambda = np.ascontiguousarray(ssm.Lambda).reshape(self.count, ssm.order)
+        self.B = B = np.ascontiguousarray(ssm.B).reshape(self.count, ssm.order, ssm.inputs)
         self.drive = np.stack([B.real, B.imag], axis=2).reshape(self.count, -1, ssm.inputs).transpose(0, 2, 1)[:, None]
 
     def blocks(self, u: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:

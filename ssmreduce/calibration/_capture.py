@@ -28,7 +28,7 @@ def torch_inputs(
     module : torch.nn.Module
         The live network. It is called as it is, without gradients: set ``eval()`` first.
     batches : iterable
-        What the network is called with; a tuple is unpacked into arguments.
+        What the network is called with; a tuple or list is unpacked into arguments.
     layers : iterable of str
         Names of the submodules whose first argument is recorded: the layer names of the model.
     channels_first : bool, default False
@@ -61,7 +61,7 @@ def torch_inputs(
 
         def hook(name: str, inputs: dict[str, np.ndarray] = inputs) -> Callable:
             def record(_: Any, args: tuple) -> None:
-                u = args[0].detach().cpu().double().numpy()
+                u = _unmapped(args[0]).detach().cpu().double().numpy()
                 inputs[name] = np.swapaxes(u, -1, -2) if channels_first else u
 
             return record
@@ -70,11 +70,20 @@ def torch_inputs(
             for name, submodule in found.items():
                 stack.callback(submodule.register_forward_pre_hook(hook(name)).remove)
             stack.enter_context(sys.modules["torch"].no_grad())  # a module exists, so torch has been imported
-            module(*batch) if isinstance(batch, tuple) else module(batch)
+            module(*batch) if isinstance(batch, tuple | list) else module(batch)
         _require_all(inputs, found)
         yield inputs
         if progress is not None:
             progress(done, total)
+
+
+def _unmapped(tensor: Any) -> Any:
+    """The whole tensor where the layer is called inside torch.vmap, as by s5-pytorch, its mapped axis first."""
+    functorch = sys.modules["torch"]._C._functorch
+    while functorch.is_batchedtensor(tensor):
+        axis = functorch.maybe_get_bdim(tensor)
+        tensor = functorch.get_unwrapped(tensor).movedim(axis, 0)
+    return tensor
 
 
 def _submodule(module: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ from ..errors import CheckpointFormatError, MissingFileError, WriteError
 from ._moments import Calibration, Moments
 
 _FORMAT = "ssmreduce.calibration.1"
-_ARRAYS = ("Lambda", "second", "cross", "energy")
+_ARRAYS = ("Lambda", "B", "second", "cross", "energy")
 
 
 def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
@@ -90,8 +90,9 @@ def load_calibration(path: str | os.PathLike) -> Calibration:
                 raise ValueError(f"its format is {header['format']!r}")
             layers = {layer["name"]: _moments(file, i, layer) for i, layer in enumerate(header["layers"])}
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        why = "" if "pickle" in str(error) else f" ({error})"  # NumPy would advise to load pickles
         raise CheckpointFormatError(
-            f"{str(path)!r} is not a calibration that save_calibration wrote ({error}); make one with calibrate"
+            f"{str(path)!r} is not a calibration that save_calibration wrote{why}; make one with calibrate"
         ) from error
     return Calibration(layers)
 

@@ -7,6 +7,10 @@ from types import MappingProxyType
 import numpy as np
 
 from ..errors import ShapeError, UnknownLayerError
+from ..trees import rebuild
+
+STATIONARY = 2**30
+"""Length of a sequence without end: any response has died out by then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +27,14 @@ class Moments:
     ----------
     Lambda : ndarray, shape (s, n), complex128
         Poles of the s systems of the layer that were run; they tell which states the moments are of.
+    B : ndarray, shape (s, n, m), complex128
+        Their inputs, likewise.
     second : ndarray, shape (s, N + m, N + m), float64
         :math:`Z`; N is 2 n, or 4 n for a bidirectional layer.
     steps : int
         Number of samples summed.
     length : int
-        Steps of the longest sequence.
+        Steps of the longest sequence; `STATIONARY` where there is no end.
     cross : ndarray, shape (s, p, N + m), float64, or None
         :math:`T`, where outputs to be reproduced were given; None: those of the layer itself.
     energy : ndarray, shape (s,), float64, or None
@@ -36,6 +42,7 @@ class Moments:
     """
 
     Lambda: np.ndarray
+    B: np.ndarray
     second: np.ndarray
     steps: int
     length: int
@@ -43,16 +50,27 @@ class Moments:
     energy: np.ndarray | None = None
 
     def __add__(self, other: "Moments") -> "Moments":
-        same = self.second.shape == other.second.shape and np.array_equal(self.Lambda, other.Lambda)
-        if not same or (self.cross is None) != (other.cross is None):
-            raise ShapeError("moments of different systems, or with and without targets, cannot be added")
+        if not isinstance(other, Moments):
+            return NotImplemented
+        kinds = [(m.second.shape, m.cross is None, m.length == STATIONARY) for m in (self, other)]
+        if kinds[0] != kinds[1] or not self.is_of(other.Lambda, other.B):
+            raise ShapeError(
+                "moments of different systems, with and without targets, or with and without data, cannot be added"
+            )
         return Moments(
             self.Lambda,
+            self.B,
             self.second + other.second,
             self.steps + other.steps,
             max(self.length, other.length),
             None if self.cross is None else self.cross + other.cross,
             None if self.energy is None else self.energy + other.energy,
+        )
+
+    def is_of(self, Lambda: np.ndarray, B: np.ndarray) -> bool:
+        """Whether the states are those of a system with these poles and inputs, bit for bit."""
+        return np.array_equal(self.Lambda, Lambda.reshape(self.Lambda.shape)) and np.array_equal(
+            self.B, B.reshape(self.B.shape)
         )
 
 
@@ -71,6 +89,10 @@ class Calibration(Mapping[str, Moments]):
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
 
+    __eq__ = object.__eq__  # a mapping would compare arrays
+    __hash__ = object.__hash__
+    __reduce__ = rebuild
+
     def __getitem__(self, name: str) -> Moments:
         if name not in self.by_layer:
             raise UnknownLayerError(f"the calibration has no layer {name!r}; it has {', '.join(self.by_layer)}")
@@ -83,6 +105,8 @@ class Calibration(Mapping[str, Moments]):
         return len(self.by_layer)
 
     def __add__(self, other: "Calibration") -> "Calibration":
+        if not isinstance(other, Calibration):
+            return NotImplemented
         merged = dict(self.by_layer)
         for name, moments in other.items():
             merged[name] = merged[name] + moments if name in merged else moments

@@ -6,7 +6,7 @@ from .._arrays import one_minus_abs2
 from ..errors import ShapeError, UnstableSystemError
 from ..model import SSMModel
 from ..systems import DiagonalSSM, unstable_states
-from ._moments import Calibration, Moments
+from ._moments import STATIONARY, Calibration, Moments
 
 
 def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = None) -> Calibration:
@@ -86,7 +86,7 @@ def _layer(ssm: DiagonalSSM, rho: np.ndarray, name: str) -> Moments:
     full[:, :size, size:] = inputs.reshape(s, size, m)
     full[:, size:, :size] = full[:, :size, size:].transpose(0, 2, 1)
     full[:, size:, size:] = rho[0] * np.eye(m)
-    return Moments(Lambda, full, 1, 1)
+    return Moments(Lambda, B, full, 1, STATIONARY)
 
 
 def _powers(Lambda: np.ndarray, count: int) -> np.ndarray:

@@ -28,7 +28,8 @@ class Reduction:
     real_order : int
         Largest order of the real systems that the stored states stand for: a pair counts two, a real pole one.
     bound : float
-        A-priori bound on the peak gain of the error, over the systems of a batch; ``nan`` where the method has none.
+        A-priori bound on the peak gain of the error, over the systems of a batch, in exact arithmetic (see
+        `Certificate.a_priori`); ``nan`` where the method has none.
         It says nothing of unstable states, which are kept as they are.
     """
 
@@ -76,7 +77,7 @@ def reduce_each(ssm: DiagonalSSM, order: int, method: Method, name: str, *, iden
     SelectionError
         An order outside 0 ... n, or below the number of unstable states of a system.
     """
-    if not 0 <= order <= ssm.order:
+    if order != int(order) or not 0 <= order <= ssm.order:
         raise SelectionError(f"{ssm!r} has {ssm.order} stored states; it cannot be reduced to {order}")
     if identity and order == ssm.order:
         return Reduction(ssm, order, name, 2 * order, 0.0)

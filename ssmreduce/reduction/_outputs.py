@@ -60,10 +60,10 @@ def check_moments(ssm: DiagonalSSM, moments: Moments, name: str) -> None:
     """Raise `ShapeError` unless the moments are of this system's states."""
     s = int(np.prod(ssm.batch, dtype=int))
     size = (4 if ssm.bidirectional else 2) * ssm.order + ssm.inputs
-    if moments.second.shape != (s, size, size) or not np.array_equal(moments.Lambda, ssm.Lambda.reshape(s, -1)):
+    if moments.second.shape != (s, size, size) or not moments.is_of(ssm.Lambda, ssm.B):
         raise ShapeError(
             f"layer {name!r}: the calibration is of a system with moments of shape {moments.second.shape} and other "
-            f"poles than {ssm!r}; calibrate the model that you reduce"
+            f"poles or inputs than {ssm!r}; calibrate the model that you reduce"
         )
     if moments.cross is not None and moments.cross.shape != (s, ssm.outputs, size):
         raise ShapeError(f"layer {name!r}: the targets of the calibration have {moments.cross.shape[1]} outputs")

@@ -7,9 +7,11 @@ from types import MappingProxyType
 import numpy as np
 
 from ..calibration import Calibration
+from ..errors import SelectionError
 from ..model import SSMModel
 from ..scores import Scores
 from ..selection import select
+from ..trees import rebuild
 from ._outputs import RIDGE, OutputFit, check_moments
 from ._path import elimination_order
 from .modal import prune
@@ -43,6 +45,10 @@ class EliminationPath(Mapping[str, LayerPath]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
+
+    __eq__ = object.__eq__  # a mapping would compare arrays
+    __hash__ = object.__hash__
+    __reduce__ = rebuild
 
     def __getitem__(self, name: str) -> LayerPath:
         return self.by_layer[name]
@@ -90,12 +96,14 @@ def elimination_path(
     ShapeError
         A calibration of other systems.
     SelectionError
-        A ridge below 1e-14.
+        A ridge below 1e-14, or data on which every layer's output is 0.
 
     Notes
     -----
-    O(n^3 + p n^2) a system. Optimal brain surgeon (Hassibi and Stork, NeurIPS 1992) with a state in place of a weight;
-    for one layer's least-squares error its quadratic form is exact.
+    Costs are those of the problem with the ridge. O(n^3 + p n^2) a system.
+
+    Optimal brain surgeon (Hassibi and Stork, NeurIPS 1992) with a state in place of a weight; for one layer's
+    least-squares error its quadratic form is exact.
 
     Examples
     --------
@@ -112,6 +120,8 @@ def elimination_path(
         problem = OutputFit(ssm, calibration[name], ridge=ridge, feedthrough=feedthrough).problem
         order, cost = elimination_order(problem.second, problem.cross, problem.width)
         paths[name] = LayerPath(order, cost, float(problem.energy.sum()))
+    if not any(path.energy > 0 for path in paths.values()):
+        raise SelectionError("the calibration says nothing: every layer's output is 0 on its data")
     return EliminationPath(paths)
 
 

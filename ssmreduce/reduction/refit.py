@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..calibration import Calibration, Moments
+from ..errors import SelectionError
 from ..model import SSMModel, overwrite_states
 from ..systems import DiagonalSSM
 from ._outputs import RIDGE, OutputFit, check_moments, with_weights
@@ -38,7 +39,8 @@ def refit(
         Of the model before pruning; or of `reduced` itself, ``calibrate(reduced, inputs, targets=model)``.
     reference : SSMModel, optional
         The model before pruning, whose outputs are reproduced unless the calibration has targets. By default it is
-        read from the parameters of `reduced`, which `prune` does not change (`eliminate` and `refit` do).
+        read from the parameters of `reduced`, which `prune` does not change; `eliminate` and `refit` do, and then it
+        must be given.
     ridge : float, default 1e-10
         Noise added to each coordinate, as a share of its state's power. What the data do not determine stays as it is
         in the reference.
@@ -56,7 +58,7 @@ def refit(
     UnknownLayerError, ShapeError
         A layer without calibration, or a calibration of other systems.
     SelectionError
-        A ridge below 1e-14.
+        A ridge below 1e-14, or a model that was fitted before, without `reference`.
     NotRepresentableError
         Outputs that the model family cannot hold.
 
@@ -84,10 +86,17 @@ def _fitted_system(
 ) -> tuple[DiagonalSSM, np.ndarray]:
     """The system that the moments are of, and which of its states stay, shape (s, n)."""
     ssm = reduced[name]
-    own = moments.Lambda.shape[1] == ssm.order and np.array_equal(moments.Lambda, ssm.Lambda.reshape(-1, ssm.order))
+    own = moments.Lambda.shape[1] == ssm.order and np.array_equal(
+        moments.Lambda, ssm.Lambda.reshape(moments.Lambda.shape[0], ssm.order)
+    )
     if name in reduced.systems or (own and moments.cross is not None):
         check_moments(ssm, moments, name)
         return ssm, np.ones(moments.Lambda.shape, dtype=bool)
+    if reference is None and name in reduced.refitted:
+        raise SelectionError(
+            f"the outputs of layer {name!r} were fitted before and are no longer those to be reproduced: give "
+            "reference=, the model before pruning"
+        )
     full = reduced.adapter.get(reduced.params, name) if reference is None else reference[name]
     check_moments(full, moments, name)
     keep = np.zeros(moments.Lambda.shape, dtype=bool)

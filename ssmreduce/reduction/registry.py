@@ -91,6 +91,10 @@ def reduce(
         if method != "balanced" or orders is None or options:
             raise SelectionError("calibration goes with method='balanced', orders, and no other option")
         return balance_calibrated(model, calibration, orders)
+    if orders is None and "tolerance" not in options:
+        raise SelectionError("orders are needed: layer name -> stored states (or tolerance=... with method='balanced')")
+    if "tolerance" in options and method != "balanced":
+        raise SelectionError(f"the method {method!r} takes orders, not a tolerance; method='balanced' takes both")
     for name in orders or ():
         model.require(name)
     for name in model if orders is None else orders:
