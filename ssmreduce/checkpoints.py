@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ._optional import optional_import
+from ._whole import write_whole
 from .errors import (
     CheckpointFormatError,
     MissingDependencyError,
     MissingFileError,
     UnsafeFileError,
-    WriteError,
 )
 from .trees import FOREIGN, Params, flatten, foreign_dtype, foreign_name, unflatten
 
@@ -211,29 +211,7 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CheckpointFormatError(f"cannot tell a format from {path.name!r}; use one of {', '.join(_SUFFIXES)}")
-    path = Path(os.path.realpath(path))  # through a link to the file that it names
-    temporary = path.with_name(f".ssmreduce-{os.getpid()}.tmp")
-    try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise OSError("it is a directory" if path.is_dir() else "its directory does not exist")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise OSError("it is there and read-only")
-        _write_whole(temporary, path, lambda: _WRITERS[kind](temporary, params, metadata))
-    except OSError as error:
-        raise WriteError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-
-
-def _write_whole(temporary: Path, path: Path, write: Callable[[], None]) -> None:
-    """Write the temporary file, then give it the place, and the permissions, of the old one."""
-    try:
-        write()
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if path.exists():
-            temporary.chmod(path.stat().st_mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda temporary: _WRITERS[kind](temporary, params, metadata))
 
 
 def _array(what: str, leaf: Any, kind: str, dtype_kinds: str = "biufc") -> np.ndarray:

@@ -243,11 +243,17 @@ def singular_values(
     ax = _axes(ax)
     slowest = np.clip(np.abs(1 - np.abs(to_numpy(ssm.Lambda))).min(initial=1.0), 1e-8, 1e-1)
     omega = np.pi * np.logspace(np.log10(slowest) - 1, 0, count)
-    values = np.linalg.svd(to_numpy(frequency_response(ssm, omega)), compute_uv=False)
-    ax.loglog(omega, values[:, 0], color="0.3", label="original")
+    values = _gains(ssm, omega)
+    ax.loglog(omega, values.max(axis=1), color="0.3", label="original")
     if values.shape[1] > 1:
-        ax.fill_between(omega, values[:, -1], values[:, 0], color="0.9")
+        ax.fill_between(omega, values.min(axis=1), values.max(axis=1), color="0.9")
     for label, one in (reduced or {}).items():
-        error = to_numpy(frequency_response(error_system(ssm, one), omega))
-        ax.loglog(omega, np.linalg.norm(error, 2, axis=(-2, -1)), linewidth=1.2, label=f"error of {label}")
+        error = _gains(error_system(ssm, one), omega).max(axis=1)
+        ax.loglog(omega, error, linewidth=1.2, label=f"error of {label}")
     return _finished(ax, "frequency (rad/sample)", "gain")
+
+
+def _gains(ssm: DiagonalSSM, omega: np.ndarray) -> np.ndarray:
+    """Singular values at each frequency, of all systems of a batch: those of the block-diagonal layer."""
+    values = np.linalg.svd(to_numpy(frequency_response(ssm, omega)), compute_uv=False)
+    return np.moveaxis(values, -2, 0).reshape(omega.size, -1)

@@ -201,8 +201,10 @@ def test_overflow_is_named():
 
 def test_inputs_are_not_written(rng, model):
     u = rng.standard_normal((2, 8, 32))
+    before = u.copy()
     u.flags.writeable = False
     sr.calibrate(model, {LAYER: u}, targets=model)
+    np.testing.assert_array_equal(u, before)
 
 
 # ---------------------------------------------------------------- without data

@@ -14,6 +14,7 @@ import ssmreduce
 ORDER = [
     "errors",
     "_optional",
+    "_whole",
     "_arrays",
     "trees",
     "kernels",

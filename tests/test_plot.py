@@ -73,3 +73,10 @@ def test_every_plot_makes_its_own_axes(rng, model):
         sr.plot.singular_values(ssm),
     ]
     assert all(ax.get_figure() is not None for ax in axes)
+
+
+def test_singular_values_of_a_batch_are_those_of_the_layer(rng):
+    batch = random_ssm(rng, 4, batch=(3,))
+    line = sr.plot.singular_values(batch, count=50).lines[0]
+    gains = np.linalg.norm(sr.frequency_response(batch, line.get_xdata()), 2, axis=(-2, -1))
+    np.testing.assert_allclose(line.get_ydata(), gains.max(axis=0), rtol=1e-12)

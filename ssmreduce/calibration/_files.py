@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointFormatError, MissingFileError, WriteError
+from .._whole import write_whole
+from ..errors import CheckpointFormatError, MissingFileError
 from ._moments import Calibration, Moments
 
 _FORMAT = "ssmreduce.calibration.1"
@@ -47,15 +48,12 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
         for key in _ARRAYS
         if getattr(m, key) is not None
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
+
+    def write(temporary: Path) -> None:
+        with temporary.open("xb") as file:
             np.savez_compressed(file, header=np.frombuffer(header.encode(), dtype=np.uint8), **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WriteError(f"{path} could not be written: {error}") from error
+
+    write_whole(path, write)
 
 
 def load_calibration(path: str | os.PathLike) -> Calibration:
