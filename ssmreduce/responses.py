@@ -1,15 +1,19 @@
 """Responses of a system: to an input sequence, to an impulse, to frequencies."""
 
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
 
+import array_api_compat
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs
 from .errors import ArrayKindError, NonFiniteError, ShapeError
-from .kernels import engine_for
+from .kernels import Layer, engine_for
 from .systems import DiagonalSSM
 
-_BLOCK_BYTES = 2**25  # states of one block of sequences: stays near the caches, bounds the memory of long batches
+_READY: WeakKeyDictionary[DiagonalSSM, dict] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +34,14 @@ class Chunk:
     state_reverse: Array | None = None
 
 
-def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, engine: str | None = None) -> Array:
+def simulate(
+    ssm: DiagonalSSM,
+    u: Array,
+    *,
+    initial_state: Array | None = None,
+    strict_reverse: bool = False,
+    engine: str | None = None,
+) -> Array:
     r"""Output of the system for an input sequence.
 
     .. math:: x_k = \Lambda x_{k-1} + B u_k, \qquad y_k = \kappa\,\mathrm{Re}(C x_k) + D u_k
@@ -47,6 +58,9 @@ def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, 
         arithmetic: float64 computes in double throughout, float32 rounds the parameters once.
     initial_state : array, shape (..., batch, n), complex, optional
         State before the first sample; 0 by default. (The reverse half starts from 0; see `simulate_chunk`.)
+    strict_reverse : bool, default False
+        The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
+        bidirectional layer of S4, where S5's includes the sample itself.
     engine : {"numba", "reference"}, optional
         By default Numba for NumPy arrays, and the reference loop, in the namespace of `u`, for others.
 
@@ -70,7 +84,7 @@ def simulate(ssm: DiagonalSSM, u: Array, *, initial_state: Array | None = None, 
     >>> simulate(ssm, np.array([[1.0], [0.0], [0.0]])).ravel()
     array([1.  , 0.5 , 0.25])
     """
-    return simulate_chunk(ssm, u, state=initial_state, engine=engine).output
+    return simulate_chunk(ssm, u, state=initial_state, strict_reverse=strict_reverse, engine=engine).output
 
 
 def simulate_chunk(
@@ -79,6 +93,7 @@ def simulate_chunk(
     *,
     state: Array | None = None,
     state_reverse: Array | None = None,
+    strict_reverse: bool = False,
     engine: str | None = None,
 ) -> Chunk:
     """Output of one chunk of a long sequence, with the states that carry over to the next chunk.
@@ -92,6 +107,8 @@ def simulate_chunk(
         State of the causal half before the first sample: the ``state`` of the chunk before.
     state_reverse : array, shape (..., batch, n), complex, optional
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
+    strict_reverse : bool, default False
+        See `simulate`.
     engine : {"numba", "reference"}, optional
 
     Returns
@@ -116,104 +133,68 @@ def simulate_chunk(
     array([[0.25]])
     """
     u = _checked_input(ssm, u)
-    if state_reverse is not None and not ssm.bidirectional:
-        raise ShapeError("state_reverse was given for a causal system (it has no C_reverse)")
+    for name, given in (("state_reverse", state_reverse is not None), ("strict_reverse", strict_reverse)):
+        if given and not ssm.bidirectional:
+            raise ShapeError(f"{name} was given for a causal system (it has no C_reverse)")
     xp = namespace(u)
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
-    systems = _Flat(ssm, u)
-    rows = _product(lead)
-    first = systems.state(state, lead, "state")
-    first_reverse = systems.state(state_reverse, lead, "state_reverse") if ssm.bidirectional else None
-    u = xp.permute_dims(xp.reshape(u, (rows, length, systems.count, ssm.inputs)), (2, 0, 1, 3))
-    scan = engine_for(u, engine).scan
-    itemsize = 8 if u.dtype == xp.float32 else 16
-    block = max(1, _BLOCK_BYTES // max(1, systems.count * length * ssm.order * itemsize))
-    parts = [
-        systems.run(scan, *(_slice(value, i, block) for value in (u, first, first_reverse)))
-        for i in range(0, max(1, rows), block)
-    ]
-    y, last, last_reverse = (None if p[0] is None else xp.concat(list(p), axis=1) for p in zip(*parts, strict=True))
-    output = xp.reshape(xp.permute_dims(y, (1, 2, 0, 3)), (*lead, length, systems.count * ssm.outputs))
+    first = _flat_state(ssm, u, state, "state")
+    first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
+    layer = _prepared(ssm, u, engine_for(u, engine))
+    y, last, last_reverse = layer.run(
+        xp.reshape(u, (_product(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
+    )
     shape = (*lead, *ssm.batch, ssm.order)
-
-    def unflatten(x: Array) -> Array:
-        return xp.reshape(xp.permute_dims(x, (1, 0, 2)), shape)
-
-    return Chunk(output, unflatten(last), None if last_reverse is None else unflatten(last_reverse))
-
-
-class _Flat:
-    """The arrays of a system in the precision of the input, its batch flattened to one axis."""
-
-    def __init__(self, ssm: DiagonalSSM, u: Array) -> None:
-        xp = self.xp = namespace(u)
-        self.count = _product(ssm.batch)
-        self.order, self.batch = ssm.order, ssm.batch
-        self.real = u.dtype
-        self.complex = xp.complex64 if u.dtype == xp.float32 else xp.complex128
-
-        def flat(value: Array, dtype: object) -> Array:
-            return xp.astype(xp.reshape(value, (self.count, *value.shape[len(ssm.batch) :])), dtype)
-
-        def transposed(value: Array) -> Array:
-            return xp.matrix_transpose(flat(value, self.complex))[:, None, ...]
-
-        self.Lambda = flat(ssm.Lambda, self.complex)
-        self.B = _paired(transposed(ssm.B), axis=-1)
-        self.C = _observer(transposed(ssm.C * ssm.kappa))
-        self.C_reverse = None if ssm.C_reverse is None else _observer(transposed(ssm.C_reverse * ssm.kappa))
-        self.D = xp.matrix_transpose(flat(ssm.D, self.real))[:, None, ...]
-
-    def state(self, value: Array | None, lead: tuple[int, ...], name: str) -> Array:
-        xp = self.xp
-        shape = (_product(lead), self.count, self.order)
-        if value is None:
-            return xp.zeros((self.count, shape[0], self.order), dtype=self.complex)
-        value = xp.asarray(value)
-        if isinstance(value, np.ndarray) and not np.isfinite(value).all():
-            raise NonFiniteError(f"{name} holds NaN or infinite values")
-        if tuple(value.shape) != (*lead, *self.batch, self.order):
-            raise ShapeError(f"{name} has shape {tuple(value.shape)}, expected {(*lead, *self.batch, self.order)}")
-        return xp.permute_dims(xp.reshape(xp.astype(value, self.complex), shape), (1, 0, 2))
-
-    def run(self, scan, u: Array, first: Array, first_reverse: Array | None) -> tuple:
-        xp = self.xp
-        states = scan(self.Lambda, self._driven(u), first, reverse=False)
-        y = self._observed(self.C, states) + xp.matmul(u, self.D)
-        last = xp.asarray(states[:, :, -1, :], copy=True)
-        if self.C_reverse is None:
-            return y, last, None
-        states = scan(self.Lambda, self._driven(u), first_reverse, reverse=True)
-        return y + self._observed(self.C_reverse, states), last, xp.asarray(states[:, :, 0, :], copy=True)
-
-    def _driven(self, u: Array) -> Array:
-        """B u as complex states: one real product with the real and imaginary parts side by side."""
-        product = self.xp.matmul(u, self.B)
-        if isinstance(product, np.ndarray):
-            return product.view(self.complex)
-        pairs = self.xp.reshape(product, (*product.shape[:-1], self.order, 2))
-        return pairs[..., 0] + 1j * pairs[..., 1]
-
-    def _observed(self, C: Array, states: Array) -> Array:
-        """Re(C x), likewise."""
-        if isinstance(states, np.ndarray):
-            return np.matmul(states.view(self.real), C)
-        pairs = self.xp.stack([self.xp.real(states), self.xp.imag(states)], axis=-1)
-        return self.xp.matmul(self.xp.reshape(pairs, (*states.shape[:-1], 2 * self.order)), C)
+    return Chunk(
+        xp.reshape(y, (*lead, length, y.shape[-1])),
+        xp.reshape(last, shape),
+        None if last_reverse is None else xp.reshape(last_reverse, shape),
+    )
 
 
-def _paired(matrix: Array, axis: int) -> Array:
-    """Real matrix with the real and imaginary part of each entry side by side along the axis."""
-    xp = namespace(matrix)
-    shape = list(matrix.shape)
-    shape[axis] *= 2
-    pairs = xp.stack([xp.real(matrix), xp.imag(matrix)], axis=axis)
-    return xp.reshape(pairs, tuple(shape))
+def _prepared(ssm: DiagonalSSM, u: Array, engine: ModuleType) -> Any:
+    """The layer made ready by the engine; kept as long as the system where nobody can write into its arrays."""
+    if not isinstance(u, np.ndarray):
+        return engine.prepare(_layer(ssm, u))
+    ready = _READY.setdefault(ssm, {})
+    key = (engine, u.dtype)
+    if key not in ready:
+        ready[key] = engine.prepare(_layer(ssm, u))
+    return ready[key]
 
 
-def _observer(C: Array) -> Array:
-    """Transposed C (..., n, p) such that the interleaved states times it are Re(C x)."""
-    return _paired(namespace(C).conj(C), axis=-2)
+def _layer(ssm: DiagonalSSM, u: Array) -> Layer:
+    """The arrays of a system in the precision of the input, its batch flattened to one axis, kappa in C."""
+    xp = namespace(u)
+
+    def flat(value: Array, dtype: object) -> Array:
+        return xp.astype(xp.reshape(value, (_product(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
+
+    kind = _complex(u)
+    reverse = None if ssm.C_reverse is None else flat(ssm.C_reverse * ssm.kappa, kind)
+    return Layer(
+        flat(ssm.Lambda, kind), flat(ssm.B, kind), flat(ssm.C * ssm.kappa, kind), reverse, flat(ssm.D, u.dtype)
+    )
+
+
+def _complex(u: Array) -> object:
+    xp = namespace(u)
+    return xp.complex64 if u.dtype == xp.float32 else xp.complex128
+
+
+def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> Array:
+    """State as (rows, systems, n) in the precision of the input; zeros by default."""
+    xp = namespace(u)
+    lead = tuple(u.shape[:-2])
+    shape = (_product(lead), _product(ssm.batch), ssm.order)
+    if value is None:
+        return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
+    value = xp.asarray(value)
+    if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+        raise NonFiniteError(f"{name} holds NaN or infinite values")
+    if tuple(value.shape) != (*lead, *ssm.batch, ssm.order):
+        raise ShapeError(f"{name} has shape {tuple(value.shape)}, expected {(*lead, *ssm.batch, ssm.order)}")
+    return xp.reshape(xp.astype(value, _complex(u)), shape)
 
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
@@ -233,10 +214,6 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
 
 def _product(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=np.int64))
-
-
-def _slice(value: Array | None, start: int, count: int) -> Array | None:
-    return None if value is None else value[:, start : min(start + count, value.shape[1]), ...]
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:

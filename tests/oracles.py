@@ -96,7 +96,7 @@ def dense_h2_norm(ssm):
     return np.sqrt(np.sum(lag0**2) + energy)
 
 
-def loop_simulate(ssm, u, state=None, state_reverse=None):
+def loop_simulate(ssm, u, state=None, state_reverse=None, *, strict=False):
     """Output, last state and last reverse state of a (batch of) system(s), one sample and state at a time."""
     *lead, length, _ = u.shape
     n, m, p = ssm.order, ssm.inputs, ssm.outputs
@@ -114,9 +114,10 @@ def loop_simulate(ssm, u, state=None, state_reverse=None):
                     x[i] = one.Lambda[i] * x[i] + one.B[i] @ u[(*row, k)][inputs]
                 y[(*row, k)][outputs] += one.kappa * (one.C @ x).real + one.D @ u[(*row, k)][inputs]
             for k in range(length - 1, -1, -1) if one.bidirectional else ():
+                later = xr.copy()
                 for i in range(n):
                     xr[i] = one.Lambda[i] * xr[i] + one.B[i] @ u[(*row, k)][inputs]
-                y[(*row, k)][outputs] += one.kappa * (one.C_reverse @ xr).real
+                y[(*row, k)][outputs] += one.kappa * (one.C_reverse @ (later if strict else xr)).real
     return y, state, state_reverse
 
 

@@ -17,6 +17,7 @@ from oracles import (
 
 from ssmreduce import DiagonalSSM, frequency_response, impulse_response, responses, simulate, simulate_chunk
 from ssmreduce.errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
+from ssmreduce.kernels import _layer
 
 ENGINES = pytest.mark.parametrize("engine", ["numba", "reference"])
 HALVES = pytest.mark.parametrize("bidirectional", [False, True])
@@ -108,18 +109,41 @@ def test_chunks_equal_one_run(rng, engine, bidirectional, batch):
         np.testing.assert_allclose(reverse_states[-1], whole.state_reverse, rtol=1e-12, atol=1e-12)
 
 
-@ENGINES
 @HALVES
-def test_blocks_change_nothing(rng, monkeypatch, engine, bidirectional):
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("size", [1, 3 * 150 * 2 * 3 * 16])  # blocks of 64 steps, and of 3 sequences
+def test_blocks_change_nothing(rng, monkeypatch, bidirectional, strict, size):
     ssm = random_ssm(rng, 3, 2, 2, batch=(2,), bidirectional=bidirectional)
-    u, state = rng.normal(size=(7, 5, 4)), complex_normal(rng, 7, 2, 3)
-    whole = simulate_chunk(ssm, u, state=state, engine=engine)
-    monkeypatch.setattr(responses, "_BLOCK_BYTES", 3 * 2 * 5 * 3 * 16)  # blocks of 3, 3 and 1 sequences
-    split = simulate_chunk(ssm, u, state=state, engine=engine)
-    np.testing.assert_allclose(split.output, whole.output, rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(split.state, whole.state, rtol=1e-13, atol=1e-13)
+    u, state = rng.normal(size=(7, 150, 4)), complex_normal(rng, 7, 2, 3)
+    given = {"state": state, "strict_reverse": strict and bidirectional}
+    whole = simulate_chunk(ssm, u, **given, engine="reference")
+    monkeypatch.setattr(_layer, "_BLOCK_BYTES", size)
+    split = simulate_chunk(ssm, u, **given, engine="numba")
+    np.testing.assert_allclose(split.output, whole.output, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(split.state, whole.state, rtol=1e-12, atol=1e-12)
     if bidirectional:
-        np.testing.assert_allclose(split.state_reverse, whole.state_reverse, rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(split.state_reverse, whole.state_reverse, rtol=1e-12, atol=1e-12)
+
+
+@ENGINES
+@pytest.mark.parametrize(("lead", "length", "batch"), [((2,), 6, ()), ((), 1, (3,)), ((3,), 5, (2,))])
+def test_strictly_anticausal_reverse_half(rng, engine, lead, length, batch):
+    ssm = random_ssm(rng, 4, 2, 3, batch=batch, bidirectional=True, conj_sym=True)
+    u = rng.normal(size=(*lead, length, int(np.prod(batch, dtype=int)) * 2))
+    starts = {name: complex_normal(rng, *lead, *batch, 4) for name in ("state", "state_reverse")}
+    chunk = simulate_chunk(ssm, u, **starts, strict_reverse=True, engine=engine)
+    expected = loop_simulate(ssm, u, **starts, strict=True)
+    for actual, value in zip((chunk.output, chunk.state, chunk.state_reverse), expected, strict=True):
+        np.testing.assert_allclose(actual, value, rtol=1e-12, atol=1e-12)
+
+
+def test_a_system_is_made_ready_once(rng, monkeypatch):
+    ssm, u = random_ssm(rng), rng.normal(size=(4, 3))
+    first = simulate(ssm, u)
+    monkeypatch.setattr(responses, "_layer", None)  # would fail if it were called again
+    assert_same_bits(simulate(ssm, u), first)
+    with pytest.raises(TypeError):
+        simulate(ssm, u.astype(np.float32))
 
 
 def test_engines_agree_on_strided_input(rng):
@@ -204,6 +228,8 @@ def test_bad_state(rng, shape):
 def test_reverse_state_of_a_causal_system(rng):
     with pytest.raises(ShapeError, match="causal system"):
         simulate_chunk(random_ssm(rng), np.zeros((4, 3)), state_reverse=np.zeros(5))
+    with pytest.raises(ShapeError, match="strict_reverse was given for a causal system"):
+        simulate(random_ssm(rng), np.zeros((4, 3)), strict_reverse=True)
 
 
 def test_unknown_engine(rng):

@@ -4,6 +4,9 @@ from types import ModuleType
 
 from .._arrays import Array
 from ..errors import UnknownNameError
+from ._layer import Layer
+
+__all__ = ["ENGINES", "Layer", "engine_for"]
 
 ENGINES = ("reference", "numba")
 

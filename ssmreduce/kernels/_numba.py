@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from ._layer import BlockedProducts, Layer
+
 
 @numba.njit(cache=True, nogil=True)
 def _scan_in_place(Lambda: np.ndarray, states: np.ndarray, first: np.ndarray, reverse: bool) -> None:
@@ -22,3 +24,8 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     """See `_reference.scan`; overwrites `inputs`."""
     _scan_in_place(Lambda, inputs, np.ascontiguousarray(state), reverse)
     return inputs
+
+
+def prepare(layer: Layer) -> BlockedProducts:
+    """See `_reference.prepare`."""
+    return BlockedProducts(layer, scan)

@@ -1,6 +1,12 @@
 """The reference engine: plain array code in any namespace, the documentation and the oracle of the other engines."""
 
 from .._arrays import Array, namespace
+from ._layer import Layer, Products
+
+
+def prepare(layer: Layer) -> Products:
+    """The layer ready to run: see `Products.run`."""
+    return Products(layer, scan)
 
 
 def scan(Lambda: Array, inputs: Array, state: Array, *, reverse: bool) -> Array:
