@@ -178,7 +178,7 @@ BAD = {
     "list of batches": ({LAYER: [GOOD]}, None, sr.errors.ShapeError, "list must hold"),
     "width": ({LAYER: GOOD[..., :31]}, None, sr.errors.ShapeError, r"expected \(batch, L, 32\)"),
     "NaN": ({LAYER: GOOD * np.nan}, None, sr.errors.NonFiniteError, "NaN"),
-    "complex": ({LAYER: GOOD * 1j}, None, sr.errors.NonFiniteError, "not real"),
+    "complex": ({LAYER: GOOD * 1j}, None, sr.errors.ArrayKindError, "not real"),
     "mask shape": ({LAYER: GOOD}, np.ones((2, 9), bool), sr.errors.ShapeError, "mask"),
     "mask dtype": ({LAYER: GOOD}, np.ones((2, 8)), sr.errors.ShapeError, "mask"),
     "mask empty": ({LAYER: GOOD}, np.zeros((2, 8), bool), sr.errors.ShapeError, "mask"),
@@ -191,6 +191,22 @@ def test_bad_inputs_are_named(model, case):
     inputs, mask, error, text = BAD[case]
     with pytest.raises(error, match=text):
         sr.calibrate(model, inputs, mask=mask)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_taken(rng, model, library, dtype):
+    u = rng.integers(-9, 10, (2, 8, 32)) / 4  # exact in either
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        half = torch.tensor(u, dtype=getattr(torch, dtype), requires_grad=True)
+    elif library == "jax":
+        half = pytest.importorskip("jax.numpy").asarray(u, dtype)
+    else:
+        half = u.astype(dtype if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    expected = sr.calibrate(model, {LAYER: u})[LAYER]
+    assert_same_moments(sr.calibrate(model, {LAYER: half})[LAYER], expected, 0)
+    assert_same_moments(sr.calibrate(model, {LAYER: list(half)})[LAYER], expected)
 
 
 def test_overflow_is_named():

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import require_kind
 from .._whole import write_whole
 from ..errors import CheckpointFormatError, MissingFileError
-from ._moments import Calibration, Moments
+from ._moments import CALIBRATION_ADVICE, Calibration, Moments
 
 _FORMAT = "ssmreduce.calibration.1"
 _ARRAYS = ("Lambda", "B", "second", "cross", "energy")
@@ -26,6 +27,8 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
 
     Raises
     ------
+    ArgumentError
+        Anything but a calibration.
     WriteError
         The file could not be written; what stood there before is untouched.
 
@@ -40,6 +43,7 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     ...     load_calibration(pathlib.Path(folder, "calibration.npz"))
     Calibration(layers.0.seq: 16 steps)
     """
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
     layers = [{"name": name, "steps": m.steps, "length": m.length} for name, m in calibration.items()]
     header = json.dumps({"format": _FORMAT, "layers": layers})
     arrays = {

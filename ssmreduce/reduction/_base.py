@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._arguments import real_number
 from .._arrays import one_minus_abs, to_numpy
 from ..errors import SelectionError
 from ..gramians import cauchy_factor, real_gramian, safe_cholesky
@@ -77,7 +78,7 @@ def reduce_each(ssm: DiagonalSSM, order: int, method: Method, name: str, *, iden
     SelectionError
         An order outside 0 ... n, or below the number of unstable states of a system.
     """
-    if order != int(order) or not 0 <= order <= ssm.order:
+    if not (0 <= (number := real_number(order, "the order")) <= ssm.order and number.is_integer()):
         raise SelectionError(f"{ssm!r} has {ssm.order} stored states; it cannot be reduced to {order}")
     if identity and order == ssm.order:
         return Reduction(ssm, order, name, 2 * order, 0.0)

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg
 
+from .._arguments import real_number
 from ..errors import SelectionError, UnattainableError, UnknownNameError
 from ..systems import DiagonalSSM, take_states
 from ._base import (
@@ -97,7 +98,7 @@ def balanced_truncation(
     """
     if order is None and tolerance is None:
         raise SelectionError("balanced truncation needs an order or a tolerance")
-    if tolerance is not None and not tolerance > 0:
+    if tolerance is not None and not real_number(tolerance, "tolerance") > 0:
         raise UnattainableError(f"the tolerance must be positive, got {tolerance}")
     if method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
