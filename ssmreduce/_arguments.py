@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import array_api_compat
+
 from .errors import ArgumentError, SelectionError
 
 
@@ -16,6 +18,12 @@ def require_callable(value: Callable | Any, name: str, advice: str) -> None:
     """Raise `ArgumentError` unless the value can be called."""
     if not callable(value):
         raise ArgumentError(f"{name} is {described(value)}; {advice}")
+
+
+def require_batches(value: Any) -> None:
+    """Raise `ArgumentError` where one array is given for several batches: its rows would be taken for them."""
+    if array_api_compat.is_array_api_obj(value):
+        raise ArgumentError(f"batches is {described(value)}; give a list of batches, such as [x]")
 
 
 def described(value: Any) -> str:

@@ -129,6 +129,7 @@ RECALIBRATE = {
     "half a step": (lambda j: j.recalibrate(refine=2.5), errors.SelectionError, "refine must be a whole number"),
     "steps in words": (lambda j: j.recalibrate(refine="3"), errors.ArgumentError, "refine must be a number"),
     "steps back": (lambda j: j.recalibrate(refine=-1), errors.SelectionError, "refine must not be negative"),
+    "an array": (lambda j: j.recalibrate(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
     "a generator": (lambda j: j.recalibrate(batch for batch in [j.x]), errors.ArgumentError, "list"),
     "inputs for a function": (lambda j: j.recalibrate(layer_inputs=j.inputs), errors.ArgumentError, "function"),
     "nothing returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: None), errors.ArgumentError, "is None"),

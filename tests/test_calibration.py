@@ -1,6 +1,5 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
-import networks
 import numpy as np
 import pytest
 from oracles import loop_simulate, random_ssm, system_at
@@ -266,74 +265,6 @@ def test_stationary_needs_stable_systems_and_a_sequence(model):
         sr.calibrate_stationary(sr.replace_system(model, "layers.1.seq", ssm))
     with pytest.raises(sr.errors.ShapeError):
         sr.calibrate_stationary(model, np.ones((2, 2)))
-
-
-# ---------------------------------------------------------------- capture
-
-
-def test_torch_inputs(rng):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Conv1d(6, 6, 1), torch.nn.Linear(4, 3)).double()
-    batches = [torch.from_numpy(rng.standard_normal((2, 6, 1))) for _ in range(3)]
-    seen = []
-    got = list(sr.torch_inputs(network, batches, ["1", "2"], progress=lambda *c: seen.append(c)))
-    for batch, inputs in zip(batches, got, strict=True):
-        first = network[0](batch)
-        np.testing.assert_array_equal(inputs["1"], first.detach().numpy())
-        np.testing.assert_array_equal(inputs["2"], network[1](first).detach().numpy())
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    flipped = next(sr.torch_inputs(network, batches, ["1"], channels_first=True))
-    np.testing.assert_array_equal(flipped["1"], got[0]["1"].swapaxes(1, 2))
-    assert not network[1]._forward_pre_hooks
-    with pytest.raises(sr.errors.UnknownLayerError, match="no submodule 'seq'"):
-        next(sr.torch_inputs(network, batches, ["seq"]))
-
-
-def test_torch_layer_that_is_not_called():
-    torch = pytest.importorskip("torch")
-    network = torch.nn.Linear(1, 1)
-    network.spare = torch.nn.Linear(1, 1)
-    with pytest.raises(sr.errors.UnknownLayerError, match="did not call spare"):
-        next(sr.torch_inputs(network, [torch.zeros(1, 2, 1)], ["spare"]))
-
-
-def test_flax_inputs(rng):
-    nn = pytest.importorskip("flax.linen")
-    jax = pytest.importorskip("jax")
-    network = nn.Sequential([nn.Dense(4), nn.gelu, nn.Dense(3)])
-    batches = [rng.standard_normal((2, 6, 1)) for _ in range(2)]
-    variables = network.init(jax.random.key(0), batches[0])
-    got = list(sr.flax_inputs(network, variables, batches, ["params/layers_2"]))
-    dense = nn.Dense(4)
-    for batch, inputs in zip(batches, got, strict=True):
-        expected = nn.gelu(dense.apply({"params": variables["params"]["layers_0"]}, batch))
-        np.testing.assert_allclose(inputs["params/layers_2"], expected, rtol=1e-6)
-    with pytest.raises(sr.errors.UnknownLayerError, match="layers_7"):
-        next(sr.flax_inputs(network, variables, batches, ["params/layers_7"]))
-
-
-def test_numpy_networks_hand_out_their_layer_inputs(rng, model):
-    x = rng.random((2, 64, 1))
-    inputs = networks.layer_inputs(networks.s5_digits, model, x)
-    assert tuple(inputs) == tuple(model)
-    h = x @ model.params["encoder.weight"].T + model.params["encoder.bias"]
-    mean, variance, scale, bias = (
-        model.params[f"layers.0.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
-    )
-    np.testing.assert_allclose(inputs[LAYER], (h - mean) / np.sqrt(variance + 1e-5) * scale + bias, rtol=1e-6)
-
-
-@pytest.mark.parametrize("bidir", [False, True])
-def test_inputs_of_layers_that_are_called_inside_vmap(bidir):
-    torch, s5 = pytest.importorskip("torch"), pytest.importorskip("s5")
-    torch.manual_seed(0)
-    block = s5.S5Block(16, 8, bidir).eval()
-    model = sr.read(block)
-    batch = torch.randn(3, 40, 16)
-    [inputs] = sr.torch_inputs(block, [batch], model)
-    with torch.no_grad():
-        np.testing.assert_allclose(inputs["s5.seq"], block.attn_norm(batch).numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_stationary_moments_are_of_sequences_without_end(model):

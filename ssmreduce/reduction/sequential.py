@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import described, require_callable, require_kind, whole_number
+from .._arguments import described, require_batches, require_callable, require_kind, whole_number
 from ..calibration import sequences
 from ..errors import ArgumentError, ShapeError, UnknownLayerError
 from ..model import MODEL_ADVICE, SSMModel, overwrite_states
@@ -95,6 +95,7 @@ def recalibrate(
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     require_kind(reduced, SSMModel, "reduced", MODEL_ADVICE)
+    require_batches(batches)
     require_kind(batches, Sized, "batches", "they are gone through twice a layer: give a list, such as list(batches)")
     require_callable(layer_inputs, "layer_inputs", "a function of (model, batch) is needed: layer name -> array")
     refine = whole_number(refine, "refine")
