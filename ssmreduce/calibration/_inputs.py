@@ -11,7 +11,7 @@ from ..errors import ArgumentError, ArrayKindError, ShapeError
 from ..systems import DiagonalSSM
 from ._moments import Moments
 
-Inputs = Mapping[str, Any] | Iterable[Mapping[str, Any]]
+Inputs = Mapping[str, Any] | Iterable[Mapping[str, Any] | tuple[Mapping[str, Any], Any]]
 
 _NEEDED = (
     "inputs must be a mapping from layer name to array, {'layer': u} with u of shape (batch, L, width), or an iterable "
