@@ -63,8 +63,9 @@ def calibrate(
 
     Notes
     -----
-    Double precision throughout. States are made in blocks and never stored: O(L n (n + m)) time and O((n + m)^2) memory
-    a layer. Unstable states are welcome, since every sequence ends.
+    Double precision throughout. States are made in blocks and never stored: O(L (n + m)^2) time and O((n + m)^2) memory
+    a layer, with targets O(L (n + m) (n + m + p)) and O((n + m) (n + m + p)). Unstable states are welcome, since every
+    sequence ends.
 
     Examples
     --------

@@ -54,6 +54,8 @@ def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = No
 
     Notes
     -----
+    O(n^2 (m + T)) a system, for bidirectional layers O(n^2 (m + T^2)).
+
     Antoulas, "Approximation of Large-Scale Dynamical Systems", SIAM 2005, section 4.3; the coloured case is the
     frequency-weighted Gramian of a moving-average weight.
 

@@ -65,6 +65,10 @@ def refit(
     NotRepresentableError
         Outputs that the model family cannot hold.
 
+    Notes
+    -----
+    O(n^3 + p (n + m)^2) a system of the calibration, and O(m^3 + m n^2) more where a full D is fitted.
+
     Examples
     --------
     >>> import ssmreduce as sr
