@@ -53,8 +53,8 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
 
     Notes
     -----
-    O(n^3 log L + (p + m) n^2) a system. Moore, "Principal component analysis in linear systems", IEEE Trans. Automatic Control 1981, whose
-    Gramians are empirical in the same sense; the bounds of balanced truncation do not apply.
+    O(n^3 log L + (p + m) n^2) a system. Moore, "Principal component analysis in linear systems", IEEE Trans. Automatic
+    Control 1981, whose Gramians are empirical in the same sense; the bounds of balanced truncation do not apply.
 
     Examples
     --------

@@ -105,7 +105,8 @@ def elimination_path(
 
     Notes
     -----
-    Costs are those of the problem with the ridge. O(n^3 + p (n + m)^2) a system, and O(m^3 + m n^2) more where a full D is fitted.
+    Costs are those of the problem with the ridge. O(n^3 + p (n + m)^2) a system, and
+    O(m^3 + m n^2) more where a full D is fitted.
 
     Optimal brain surgeon (Hassibi and Stork, NeurIPS 1992) with a state in place of a weight; for one layer's
     least-squares error its quadratic form is exact.
