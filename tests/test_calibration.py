@@ -1,7 +1,12 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles import loop_simulate, random_ssm, system_at
 
 import ssmreduce as sr
@@ -123,6 +128,33 @@ def test_ragged_sequences_are_sequences_of_their_own(rng, model):
     masked = sr.calibrate(model, {LAYER: padded}, mask=mask)[LAYER]
     assert_close(masked.second, ragged[LAYER].second)
     assert_same_moments(sr.calibrate(model, [({LAYER: padded}, mask)])[LAYER], masked)
+
+
+@given(
+    kind=st.sampled_from(sorted(SYSTEMS)),
+    lengths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    cuts=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    targets=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_grouping_and_padding_of_sequences_gives_the_same_moments(kind, lengths, cuts, targets, seed):
+    rng = np.random.default_rng(seed)
+    ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 2))
+    width, longest = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs, max(lengths)
+    target = other if targets else None
+    sequences = [rng.standard_normal((length, width)) for length in lengths]
+    each = [layer_moments(ssm, u[None], target=target) for u in sequences]
+    one_pass = reduce(add, each)
+    at = sorted(min(cut, len(each)) for cut in cuts)
+    groups = [reduce(add, group) for group in (each[: at[0]], each[at[0] : at[1]], each[at[1] :]) if group]
+    assert_same_moments(reduce(lambda right, left: left + right, groups[::-1]), one_pass)  # a + (b + c)
+    assert_same_moments(reduce(add, each[::-1]), one_pass)
+    mask = np.arange(longest) < np.array(lengths)[:, None]
+    padded = np.zeros((len(lengths), longest, width))
+    padded[mask] = np.concatenate(sequences)
+    if not ssm.bidirectional:  # a reverse half sees what stands behind the end
+        padded[~mask] = 7.0
+    assert_same_moments(layer_moments(ssm, padded, target=target, mask=mask), one_pass)
 
 
 def test_layers_of_two_calibrations_join(rng, model):
