@@ -1,5 +1,6 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
+import json
 from functools import reduce
 from operator import add
 
@@ -196,6 +197,37 @@ def test_files_that_are_no_calibration(tmp_path):
         sr.load_calibration(tmp_path / "none.npz")
     with pytest.raises(sr.errors.WriteError):
         sr.save_calibration(sr.Calibration({}), tmp_path / "no" / "folder.npz")
+
+
+TAMPERED = {
+    "no poles": {"0.Lambda": None},
+    "no moments": {"0.second": None},
+    "flat poles": {"0.Lambda": np.ones(64)},
+    "small moments": {"0.second": np.ones((1, 3, 3))},
+    "negative power": {"0.second": -np.eye(160)[None]},
+    "text": {"0.second": np.array("x")},
+    "targets without energy": {"0.cross": np.ones((1, 32, 160))},
+    "targets of another size": {"0.cross": np.ones((1, 32, 3)), "0.energy": np.ones(1)},
+    "no steps": {"steps": 0},
+    "a length that never ends": {"length": -5},
+    "a name twice": {"name": "layers.1.seq"},
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_calibrations_that_were_tampered_with(model, tmp_path, case):
+    u = np.ones((2, 8, 32))
+    sr.save_calibration(sr.calibrate(model, {LAYER: u, "layers.1.seq": u}), tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as file:
+        arrays = dict(file)
+    header = json.loads(bytes(arrays.pop("header")))
+    changes = TAMPERED[case]
+    header["layers"][0] |= {key: value for key, value in changes.items() if "." not in key}
+    arrays |= {key: value for key, value in changes.items() if "." in key}
+    kept = {key: value for key, value in arrays.items() if value is not None}
+    np.savez(tmp_path / "c.npz", header=np.frombuffer(json.dumps(header).encode(), np.uint8), **kept)
+    with pytest.raises(sr.errors.CheckpointFormatError, match="is not a calibration"):
+        sr.load_calibration(tmp_path / "c.npz")
 
 
 GOOD = np.ones((2, 8, 32))
