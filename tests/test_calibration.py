@@ -274,8 +274,11 @@ def test_half_precision_is_taken(rng, model, library, dtype):
 
 def test_overflow_is_named():
     ssm = sr.DiagonalSSM([2.0], [[1.0]], [[1.0]], [[0.0]])
-    with pytest.raises(sr.errors.NonFiniteError, match="overflow"), np.errstate(all="ignore"):
+    with pytest.raises(sr.errors.NonFiniteError, match="overflow"):
         layer_moments(ssm, np.ones((1, 1200, 1)), name="a")
+    still = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
+    with pytest.raises(sr.errors.NonFiniteError, match="targets overflow"):
+        layer_moments(still, np.ones((1, 2, 1)), target=np.full((1, 2, 1), 1e200))
 
 
 def test_inputs_are_not_written(rng, model):

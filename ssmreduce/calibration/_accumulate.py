@@ -99,6 +99,7 @@ def calibrate(
     return Calibration(sums)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows becomes an error with the layer's name
 def layer_moments(
     ssm: DiagonalSSM,
     u: np.ndarray,
@@ -160,8 +161,8 @@ def layer_moments(
             y = y if mask is None else y * mask[row, step].reshape(1, -1, 1)
             cross += y.transpose(0, 2, 1) @ z
             energy += np.sum(y**2, axis=(1, 2))
-    if not np.isfinite(second).all():
-        raise NonFiniteError(f"layer {name!r}: the states overflow on these inputs; use shorter sequences")
+    if not all(array is None or np.isfinite(array).all() for array in (second, cross, energy)):
+        raise NonFiniteError(f"layer {name!r}: the states or targets overflow on these inputs; use shorter sequences")
     steps = rows * length if mask is None else int(mask.sum())
     return Moments(run.Lambda, run.B, second, steps, length, cross, energy)
 
