@@ -1,0 +1,188 @@
+"""The JAX engine: the loop or the tree by platform, differentiable in both modes, under jit and vmap.
+
+Complex numbers are pairs (real part, imaginary part) throughout: that is faster than XLA's complex products, and
+gradients are those of real functions. Time is the first axis.
+"""
+
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._layer import Layer, Response
+
+Pair: TypeAlias = tuple[jax.Array, jax.Array]
+
+
+class _Prepared:
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+
+    def run(
+        self, u: jax.Array, state: jax.Array, state_reverse: jax.Array | None, *, strict: bool = False
+    ) -> Response:
+        """See `Products.run`."""
+        return _respond(self.layer, u, state, state_reverse, strict=strict)
+
+
+def prepare(layer: Layer) -> _Prepared:
+    """See `_reference.prepare`."""
+    return _Prepared(layer)
+
+
+@partial(jax.jit, static_argnames="reverse")
+def scan(Lambda: jax.Array, inputs: jax.Array, state: jax.Array, *, reverse: bool) -> jax.Array:
+    """See `_reference.scan`; keeps `inputs`."""
+    v = _parts(jnp.moveaxis(inputs, 2, 0))
+    states = _pair_scan(_parts(jnp.broadcast_to(Lambda[:, None], state.shape)), v, _parts(state), reverse)
+    return jnp.moveaxis(lax.complex(*states), 0, 2)
+
+
+@partial(jax.jit, static_argnames="strict")
+def _respond(
+    layer: Layer, u: jax.Array, state: jax.Array, state_reverse: jax.Array | None, *, strict: bool
+) -> Response:
+    rows, length, _ = u.shape
+    systems, outputs, inputs = layer.D.shape
+    samples = jnp.swapaxes(u.reshape(rows, length, systems, inputs), 0, 1)
+    driven = tuple(jnp.einsum("krsm,snm->krsn", samples, B) for B in _parts(layer.B))
+    poles = _parts(jnp.broadcast_to(layer.Lambda, state.shape))
+    states = _pair_scan(poles, driven, _parts(state), False)
+    y = jnp.einsum("krsm,spm->krsp", samples, layer.D) + _observed(layer.C, states)
+    last_reverse = None
+    if layer.C_reverse is not None:
+        first = _parts(state_reverse)
+        backward = _pair_scan(poles, driven, first, True)
+        last_reverse = _whole(backward, 0)
+        y = y + _observed(layer.C_reverse, _neighbours(backward, first, True) if strict else backward)
+    output = jnp.swapaxes(y, 0, 1).reshape(rows, length, systems * outputs)
+    return Response(output, _whole(states, -1), last_reverse)
+
+
+def _parts(array: jax.Array) -> Pair:
+    return jnp.real(array), jnp.imag(array)
+
+
+def _whole(states: Pair, k: int) -> jax.Array:
+    return lax.complex(states[0][k], states[1][k])
+
+
+def _observed(C: jax.Array, states: Pair) -> jax.Array:
+    """Re(C x)."""
+    real, imaginary = (jnp.einsum("krsn,spn->krsp", *pair) for pair in zip(states, _parts(C), strict=True))
+    return real - imaginary
+
+
+def _times(a: Pair, b: Pair) -> Pair:
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+
+
+def _plus(a: Pair, b: Pair) -> Pair:
+    return a[0] + b[0], a[1] + b[1]
+
+
+def _neighbours(states: Pair, first: Pair, reverse: bool) -> Pair:
+    """The state that each sample started from: x_{k-1}, or x_{k+1} in reverse."""
+    if reverse:
+        real, imaginary = (jnp.concatenate([x[1:], x0[None]]) for x, x0 in zip(states, first, strict=True))
+    else:
+        real, imaginary = (jnp.concatenate([x0[None], x[:-1]]) for x, x0 in zip(states, first, strict=True))
+    return real, imaginary
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _pair_scan(Lambda: Pair, v: Pair, first: Pair, reverse: bool) -> Pair:
+    """States (L, ...) from v (L, ...), Lambda and the first state (...)."""
+    return lax.platform_dependent(
+        Lambda, v, first, cpu=partial(_loop, reverse=reverse), default=partial(_tree_scan, reverse=reverse)
+    )
+
+
+@_pair_scan.defjvp
+def _tangents(reverse: bool, primals: tuple, tangents: tuple) -> tuple[Pair, Pair]:
+    """A scan of d v + d Lambda x_{k-1}; JAX transposes it to the reversed scan."""
+    Lambda, _, first = primals
+    d_Lambda, d_v, d_first = tangents
+    states = _pair_scan(*primals, reverse)
+    driven = _plus(d_v, _times(d_Lambda, _neighbours(states, first, reverse)))
+    return states, _pair_scan.fun(Lambda, driven, d_first, reverse)
+
+
+def _loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
+    """One sample after the other: the fastest on a CPU."""
+
+    def step(x: Pair, v: Pair) -> tuple[Pair, Pair]:
+        x = _plus(_times(Lambda, x), v)
+        return x, x
+
+    return lax.scan(step, first, v, reverse=reverse)[1]
+
+
+def _tree_scan(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
+    """Steps logarithmic in the length: what `lax.associative_scan` does, for gates that do not change in time."""
+    if reverse:
+        v = v[0][::-1], v[1][::-1]
+    carried = _times(Lambda, first)
+    v = v[0].at[0].add(carried[0]), v[1].at[0].add(carried[1])
+    states = _tree(Lambda, (jnp.zeros_like(Lambda[0]), jnp.zeros_like(Lambda[1])), v)
+    return (states[0][::-1], states[1][::-1]) if reverse else states
+
+
+def _tree(power: Pair, error: Pair, v: Pair) -> Pair:
+    length = v[0].shape[0]
+    if length < 2:
+        return v
+    ends = _plus((v[0][1::2], v[1][1::2]), _times(power, (v[0][: length - 1 : 2], v[1][: length - 1 : 2])))
+    odd = _tree(*_squared(power, error), ends)
+    half = (length - 1) // 2
+    rest = _plus((v[0][2::2], v[1][2::2]), _times(power, (odd[0][:half], odd[1][:half])))
+    real, imaginary = (_interleaved(a[:1], b, c) for a, b, c in zip(v, rest, odd, strict=True))
+    return real, imaginary
+
+
+def _interleaved(first: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array:
+    """Rows first, odd[0], even[0], odd[1], ..."""
+    even = jnp.concatenate([first, even])
+    half = odd.shape[0]
+    pairs = jnp.stack([even[:half], odd], axis=1).reshape(2 * half, *odd.shape[1:])
+    return jnp.concatenate([pairs, even[half:]])
+
+
+def _squared(power: Pair, error: Pair) -> tuple[Pair, Pair]:
+    """Square of power + error and its own rest.
+
+    Without it the relative error of Lambda^k would be k roundings: 1e-4 of a slow state in single precision.
+    """
+    (a, b), (a_rest, b_rest) = power, error
+    aa, aa_rest = _two_product(a, a)
+    bb, bb_rest = _two_product(b, b)
+    ab, ab_rest = _two_product(a, b)
+    real, real_rest = _two_sum(aa, -bb)
+    real_rest = real_rest + (aa_rest - bb_rest) + 2.0 * (a * a_rest - b * b_rest)
+    imaginary_rest = 2.0 * (ab_rest + a * b_rest + b * a_rest)
+    real, real_rest = _two_sum(real, real_rest)
+    imaginary, imaginary_rest = _two_sum(2.0 * ab, imaginary_rest)
+    return (real, imaginary), (real_rest, imaginary_rest)
+
+
+def _two_sum(a: jax.Array, b: jax.Array) -> Pair:
+    """Rounded sum and its exact error (Knuth)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+def _two_product(a: jax.Array, b: jax.Array) -> Pair:
+    """Rounded product and its exact error (Dekker)."""
+    splitter = 2.0 ** ((jnp.finfo(a.dtype).nmant + 2) // 2) + 1.0
+
+    def halves(x: jax.Array) -> Pair:
+        high = splitter * x
+        high = high - (high - x)
+        return high, x - high
+
+    (a1, a2), (b1, b2) = halves(a), halves(b)
+    product = a * b
+    return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
