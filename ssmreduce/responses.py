@@ -1,6 +1,7 @@
 """Responses of a system: to an input sequence, to an impulse, to frequencies."""
 
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -142,7 +143,7 @@ def simulate_chunk(
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
     layer = _prepared(ssm, u, engine_for(u, engine))
     y, last, last_reverse = layer.run(
-        xp.reshape(u, (_product(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
+        xp.reshape(u, (prod(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
     )
     shape = (*lead, *ssm.batch, ssm.order)
     return Chunk(
@@ -168,7 +169,7 @@ def _layer(ssm: DiagonalSSM, u: Array) -> Layer:
     xp = namespace(u)
 
     def flat(value: Array, dtype: object) -> Array:
-        return xp.astype(xp.reshape(value, (_product(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
+        return xp.astype(xp.reshape(value, (prod(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
 
     kind = _complex(u)
     reverse = None if ssm.C_reverse is None else flat(ssm.C_reverse * ssm.kappa, kind)
@@ -186,10 +187,12 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
     """State as (rows, systems, n) in the precision of the input; zeros by default."""
     xp = namespace(u)
     lead = tuple(u.shape[:-2])
-    shape = (_product(lead), _product(ssm.batch), ssm.order)
+    shape = (prod(lead), prod(ssm.batch), ssm.order)
     if value is None:
         return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
-    value = xp.asarray(value)
+    if not array_api_compat.is_array_api_obj(value):
+        value = xp.asarray(value, device=array_api_compat.device(u))
+    namespace(u, value)  # of one library
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise NonFiniteError(f"{name} holds NaN or infinite values")
     if tuple(value.shape) != (*lead, *ssm.batch, ssm.order):
@@ -199,21 +202,17 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     xp = namespace(u, ssm.Lambda)
-    if xp is namespace(np.empty(0)):
+    if isinstance(ssm.Lambda, np.ndarray):
         u = np.asarray(u)
         u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
         if not np.isfinite(u).all():
             raise NonFiniteError("u holds NaN or infinite values")
-    width = _product(ssm.batch) * ssm.inputs
+    width = prod(ssm.batch) * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
     if u.dtype not in (xp.float32, xp.float64):
         raise ArrayKindError(f"u has dtype {u.dtype}; expected float32 or float64")
     return u
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:

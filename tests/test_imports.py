@@ -18,6 +18,7 @@ ORDER = [
     "_arrays",
     "trees",
     "kernels",
+    "scan",
     "systems",
     "model",
     "discretize",
