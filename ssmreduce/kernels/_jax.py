@@ -126,16 +126,18 @@ def _tree_scan(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
         v = v[0][::-1], v[1][::-1]
     carried = _times(Lambda, first)
     v = v[0].at[0].add(carried[0]), v[1].at[0].add(carried[1])
-    states = _tree(Lambda, (jnp.zeros_like(Lambda[0]), jnp.zeros_like(Lambda[1])), v)
+    states = _tree(_powers(Lambda, (v[0].shape[0] - 1).bit_length()), v)
     return (states[0][::-1], states[1][::-1]) if reverse else states
 
 
-def _tree(power: Pair, error: Pair, v: Pair) -> Pair:
+def _tree(powers: list[Pair], v: Pair) -> Pair:
+    """Pairs of samples become one: their ends form a sequence of half the length with the next power."""
     length = v[0].shape[0]
     if length < 2:
         return v
+    power, *further = powers
     ends = _plus((v[0][1::2], v[1][1::2]), _times(power, (v[0][: length - 1 : 2], v[1][: length - 1 : 2])))
-    odd = _tree(*_squared(power, error), ends)
+    odd = _tree(further, ends)
     half = (length - 1) // 2
     rest = _plus((v[0][2::2], v[1][2::2]), _times(power, (odd[0][:half], odd[1][:half])))
     real, imaginary = (_interleaved(a[:1], b, c) for a, b, c in zip(v, rest, odd, strict=True))
@@ -150,11 +152,19 @@ def _interleaved(first: jax.Array, even: jax.Array, odd: jax.Array) -> jax.Array
     return jnp.concatenate([pairs, even[half:]])
 
 
-def _squared(power: Pair, error: Pair) -> tuple[Pair, Pair]:
-    """Square of power + error and its own rest.
+def _powers(Lambda: Pair, count: int) -> list[Pair]:
+    """Lambda^(2^i) for i < count, carried with their rounding errors.
 
-    Without it the relative error of Lambda^k would be k roundings: 1e-4 of a slow state in single precision.
+    Without those the relative error of Lambda^k would be k roundings: 1e-4 of a slow state in single precision. A loop,
+    because XLA would fuse the whole chain of squares into each of its uses.
     """
+    zero = jnp.zeros_like(Lambda[0]), jnp.zeros_like(Lambda[1])
+    _, (real, imaginary) = lax.scan(lambda carry, _: (_squared(*carry), carry[0]), (Lambda, zero), length=count)
+    return [(real[i], imaginary[i]) for i in range(count)]
+
+
+def _squared(power: Pair, error: Pair) -> tuple[Pair, Pair]:
+    """Square of power + error, and its own error."""
     (a, b), (a_rest, b_rest) = power, error
     aa, aa_rest = _two_product(a, a)
     bb, bb_rest = _two_product(b, b)

@@ -26,7 +26,7 @@ class _TorchProducts(Products):
         return torch.view_as_complex(product.reshape(*v.shape[:-1], self.order, 2))
 
     def _observed(self, C: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        pairs = torch.view_as_real(states).reshape(states.shape[0], -1, 2 * self.order)
+        pairs = torch.view_as_real(states).flatten(-2).flatten(1, 2)
         return torch.matmul(pairs, C[:, 0]).reshape(*states.shape[:-1], self.outputs)
 
 
