@@ -296,7 +296,9 @@ def frequency_response(ssm: DiagonalSSM, omega: Array) -> Array:
     array([2.+0.j])
     """
     xp = namespace(ssm.Lambda)
-    omega = as_double(xp.asarray(omega), complex_=False, name="omega")
+    if not array_api_compat.is_array_api_obj(omega):
+        omega = xp.asarray(omega, device=array_api_compat.device(ssm.Lambda))
+    omega = as_double(omega, complex_=False, name="omega")
     if omega.ndim != 1:
         raise ShapeError(f"omega must have one axis, got shape {tuple(omega.shape)}")
     gap = one_minus_abs(ssm.Lambda)[..., None, :]

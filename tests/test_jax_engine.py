@@ -101,6 +101,7 @@ def test_single_precision_needs_no_x64(rng, reverse):
 @pytest.mark.usefixtures("double")
 @DIRECTIONS
 def test_derivatives_of_the_scan_are_those_of_differences(rng, reverse):
+    @jax.jit
     def function(*arrays):
         return scan(*arrays, reverse=reverse)
 
@@ -112,7 +113,7 @@ def test_derivatives_of_the_scan_are_those_of_differences(rng, reverse):
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_derivatives_of_a_layer_are_those_of_differences(rng, batch, bidirectional):
     arrays, run = layer(rng, batch=batch, bidirectional=bidirectional)
-    check_grads(run, arrays, order=1, modes=["fwd", "rev"])
+    check_grads(jax.jit(run), arrays, order=1, modes=["fwd", "rev"])
 
 
 @pytest.mark.usefixtures("double")
@@ -122,7 +123,7 @@ def test_derivatives_are_those_of_the_reference_loop(rng, strict):
     _, plain = layer(rng, batch=(2,), strict=strict, engine="reference")
     every = tuple(range(len(arrays)))
     assert_trees_close(
-        jax.grad(lambda *a: size(run(*a)), every)(*arrays), jax.grad(lambda *a: size(plain(*a)), every)(*arrays)
+        *(jax.jit(jax.grad(lambda *a, f=f: size(f(*a)), every))(*arrays) for f in (run, plain))
     )
 
 
@@ -136,7 +137,7 @@ def test_derivatives_of_the_tree(rng, monkeypatch, reverse):
     np.testing.assert_allclose(
         scan(*arrays, reverse=reverse), looped(*map(np.asarray, arrays), reverse=reverse), rtol=1e-12
     )
-    check_grads(lambda *a: scan(*a, reverse=reverse), arrays, order=2, modes=["fwd", "rev"])
+    check_grads(jax.jit(lambda *a: scan(*a, reverse=reverse)), arrays, order=2, modes=["fwd", "rev"])
     _jax.scan.clear_cache()
 
 
@@ -156,7 +157,7 @@ def test_jit_and_vmap(rng):
 @pytest.mark.usefixtures("double")
 def test_gradients_of_every_sequence_by_vmap(rng):
     arrays, run = layer(rng)
-    gradient = jax.grad(lambda Lambda, u, state: size(run(Lambda, *arrays[1:4], u, state, arrays[6])))
+    gradient = jax.jit(jax.grad(lambda Lambda, u, state: size(run(Lambda, *arrays[1:4], u, state, arrays[6]))))
     mapped = jax.vmap(gradient, in_axes=(None, 0, 0))(arrays[0], arrays[4], arrays[5])
     for i in range(2):
         assert_trees_close(mapped[i], gradient(arrays[0], arrays[4][i], arrays[5][i]))
@@ -165,7 +166,7 @@ def test_gradients_of_every_sequence_by_vmap(rng):
 @pytest.mark.usefixtures("double")
 def test_rematerialised(rng):
     arrays, run = layer(rng)
-    plain, again = (jax.grad(lambda *a, f=f: size(f(*a)))(*arrays) for f in (run, jax.checkpoint(run)))
+    plain, again = (jax.jit(jax.grad(lambda *a, f=f: size(f(*a))))(*arrays) for f in (run, jax.checkpoint(run)))
     assert_trees_close(again, plain)
 
 

@@ -164,17 +164,19 @@ def _powers(Lambda: Pair, count: int) -> list[Pair]:
 
 
 def _squared(power: Pair, error: Pair) -> tuple[Pair, Pair]:
-    """Square of power + error, and its own error."""
-    (a, b), (a_rest, b_rest) = power, error
-    aa, aa_rest = _two_product(a, a)
-    bb, bb_rest = _two_product(b, b)
-    ab, ab_rest = _two_product(a, b)
-    real, real_rest = _two_sum(aa, -bb)
-    real_rest = real_rest + (aa_rest - bb_rest) + 2.0 * (a * a_rest - b * b_rest)
-    imaginary_rest = 2.0 * (ab_rest + a * b_rest + b * a_rest)
-    real, real_rest = _two_sum(real, real_rest)
-    imaginary, imaginary_rest = _two_sum(2.0 * ab, imaginary_rest)
-    return (real, imaginary), (real_rest, imaginary_rest)
+    """Square of power + error, and its own error; all products are exact, so that XLA may fuse them with sums."""
+    (a, b), (a_error, b_error) = power, error
+    (a1, a2), (b1, b2) = _halves(a), _halves(b)
+    real, rest1 = _two_sum(a1 * a1, -(b1 * b1))
+    cross, rest2 = _two_sum(a1 * a2, -(b1 * b2))
+    real, rest3 = _two_sum(real, 2.0 * cross)
+    real_error = rest3 + (rest1 + 2.0 * rest2 + (a2 * a2 - b2 * b2) + 2.0 * (a * a_error - b * b_error))
+    cross, rest4 = _two_sum(a1 * b2, a2 * b1)
+    imaginary, rest5 = _two_sum(2.0 * (a1 * b1), 2.0 * cross)
+    imaginary_error = rest5 + 2.0 * (rest4 + a2 * b2 + (a * b_error + b * a_error))
+    real, real_error = _two_sum(real, real_error)
+    imaginary, imaginary_error = _two_sum(imaginary, imaginary_error)
+    return (real, imaginary), (real_error, imaginary_error)
 
 
 def _two_sum(a: jax.Array, b: jax.Array) -> Pair:
@@ -184,15 +186,10 @@ def _two_sum(a: jax.Array, b: jax.Array) -> Pair:
     return s, (a - (s - t)) + (b - t)
 
 
-def _two_product(a: jax.Array, b: jax.Array) -> Pair:
-    """Rounded product and its exact error (Dekker)."""
-    splitter = 2.0 ** ((jnp.finfo(a.dtype).nmant + 2) // 2) + 1.0
-
-    def halves(x: jax.Array) -> Pair:
-        high = splitter * x
-        high = high - (high - x)
-        return high, x - high
-
-    (a1, a2), (b1, b2) = halves(a), halves(b)
-    product = a * b
-    return product, ((a1 * b1 - product) + a1 * b2 + a2 * b1) + a2 * b2
+def _halves(x: jax.Array) -> Pair:
+    """Leading and trailing half of the digits, whose products are exact."""
+    kind, digits = (jnp.int32, 12) if x.dtype == jnp.float32 else (jnp.int64, 27)
+    held = lax.stop_gradient(x)
+    leading = lax.bitcast_convert_type(lax.bitcast_convert_type(held, kind) & ~(2**digits - 1), x.dtype)
+    trailing = held - leading
+    return x - trailing, trailing
