@@ -62,8 +62,9 @@ def simulate(
     strict_reverse : bool, default False
         The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
         bidirectional layer of S4, where S5's includes the sample itself.
-    engine : {"numba", "reference"}, optional
-        By default Numba for NumPy arrays, and the reference loop, in the namespace of `u`, for others.
+    engine : {"numba", "torch", "jax", "reference"}, optional
+        By default the one of the library of `u`: Numba for NumPy arrays, and the reference loop, in the namespace of
+        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; see :doc:`/theory/engines`.
 
     Returns
     -------
@@ -110,7 +111,7 @@ def simulate_chunk(
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     strict_reverse : bool, default False
         See `simulate`.
-    engine : {"numba", "reference"}, optional
+    engine : {"numba", "torch", "jax", "reference"}, optional
 
     Returns
     -------
@@ -190,9 +191,9 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
     shape = (prod(lead), prod(ssm.batch), ssm.order)
     if value is None:
         return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
-    if not array_api_compat.is_array_api_obj(value):
-        value = xp.asarray(value, device=array_api_compat.device(u))
-    namespace(u, value)  # of one library
+    namespace(u, value)  # arrays of one library, or lists
+    known = array_api_compat.is_array_api_obj(value)
+    value = value if known else xp.asarray(value, device=array_api_compat.device(u))
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise NonFiniteError(f"{name} holds NaN or infinite values")
     if tuple(value.shape) != (*lead, *ssm.batch, ssm.order):

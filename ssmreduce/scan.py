@@ -27,8 +27,8 @@ def scan(
     Lambda : array, shape (..., n), real or complex
         Poles, also unstable ones. Leading axes are independent systems, such as the features of S4D.
     inputs : array, shape (..., L, n), complex64 or complex128
-        :math:`v_k = B u_k`, L >= 1. The axes before L end with the leading axes of `Lambda`. Their precision decides the
-        arithmetic; `Lambda` and `state` are converted to it.
+        :math:`v_k = B u_k`, L >= 1. The axes before L end with the leading axes of `Lambda`. Their precision decides
+        the arithmetic; `Lambda` and `state` are converted to it.
     state : array, shape (..., n), complex, optional
         State before the first sample (in reverse, after the last), one for each sequence; 0 by default.
     reverse : bool, default False
@@ -51,14 +51,8 @@ def scan(
 
     Notes
     -----
-    The gradient is a scan in the other direction. With cotangents :math:`\bar x_k`,
-
-    .. math:: g_k = \bar x_k + \bar\Lambda g_{k+1}, \qquad \bar v_k = g_k, \qquad
-              \bar\Lambda_\text{grad} = \sum_k \bar x_{k-1}^{\,*}\, g_k, \qquad \bar x_0 = \bar\Lambda g_1
-
-    in PyTorch's convention for complex numbers (JAX returns the conjugates). In PyTorch it can be differentiated any
-    number of times, mapped by `torch.vmap` and compiled by `torch.compile`; forward mode is not there. In JAX it works
-    under `jit`, `vmap`, `grad` and `jvp`, in any order. See :doc:`/theory/engines`.
+    In PyTorch and JAX it can be differentiated any number of times, in both modes; the gradient is a scan in the other
+    direction. It works under `torch.compile` and `torch.func`, `jax.jit` and `jax.vmap`; see :doc:`/theory/engines`.
 
     Examples
     --------

@@ -266,7 +266,7 @@ def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
     Parameters
     ----------
     ssm : DiagonalSSM
-        Batch axes allowed.
+        Batch axes allowed. Arrays of a device are taken to the host.
 
     Returns
     -------

@@ -122,9 +122,7 @@ def test_derivatives_are_those_of_the_reference_loop(rng, strict):
     arrays, run = layer(rng, batch=(2,), strict=strict)
     _, plain = layer(rng, batch=(2,), strict=strict, engine="reference")
     every = tuple(range(len(arrays)))
-    assert_trees_close(
-        *(jax.jit(jax.grad(lambda *a, f=f: size(f(*a)), every))(*arrays) for f in (run, plain))
-    )
+    assert_trees_close(*(jax.jit(jax.grad(lambda *a, f=f: size(f(*a)), every))(*arrays) for f in (run, plain)))
 
 
 @pytest.mark.usefixtures("double")
@@ -196,9 +194,7 @@ def by_tree(Lambda, inputs, state, *, reverse):
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8, 13])
 def test_the_tree_is_the_loop(rng, length, reverse):
     case = scan_case(rng, length=length)
-    np.testing.assert_allclose(
-        by_tree(*case, reverse=reverse), looped(*case, reverse=reverse), rtol=1e-12, atol=1e-12
-    )
+    np.testing.assert_allclose(by_tree(*case, reverse=reverse), looped(*case, reverse=reverse), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [1e-6, 1e-4, 1e-2])

@@ -25,7 +25,9 @@ def to_host(array):
 
 def rooms(ssm):
     """Arrays of a system, by name."""
-    return {name: getattr(ssm, name) for name in ("Lambda", "B", "C", "D", "C_reverse") if getattr(ssm, name) is not None}
+    return {
+        name: getattr(ssm, name) for name in ("Lambda", "B", "C", "D", "C_reverse") if getattr(ssm, name) is not None
+    }
 
 
 def squared(factor):
@@ -123,9 +125,7 @@ def test_simulation_stays(rng, batch, bidirectional, engine, dtype):
     for given in ({}, {"state": state}, {"state": state, "state_reverse": state}):
         if "state_reverse" in given and not bidirectional:
             continue
-        chunk = sr.simulate_chunk(
-            moved, on_device(u), **{key: on_device(a) for key, a in given.items()}, engine=engine
-        )
+        chunk = sr.simulate_chunk(moved, on_device(u), **{key: on_device(a) for key, a in given.items()}, engine=engine)
         expected = sr.simulate_chunk(ssm, u, **given, engine="reference")
         for name in ("output", "state", *(["state_reverse"] if bidirectional else [])):
             one, two = getattr(chunk, name), getattr(expected, name)

@@ -127,7 +127,8 @@ def test_derivatives_are_those_of_the_reference_loop(rng, strict):
     leaves, run = layer(rng, batch=(2,))
     weights = [torch.randn_like(t) for t in run(*leaves)]
     gradients = [
-        torch.autograd.grad(run(*leaves, engine=engine, strict=strict), leaves, weights) for engine in (None, "reference")
+        torch.autograd.grad(run(*leaves, engine=engine, strict=strict), leaves, weights)
+        for engine in (None, "reference")
     ]
     for own, reference in zip(*gradients, strict=True):
         np.testing.assert_allclose(own.numpy(), reference.numpy(), rtol=1e-12, atol=1e-12)

@@ -21,9 +21,15 @@ class _Prepared:
         self.layer = layer
 
     def run(
-        self, u: jax.Array, state: jax.Array, state_reverse: jax.Array | None, *, strict: bool = False
+        self,
+        u: jax.Array,
+        state: jax.Array,
+        state_reverse: jax.Array | None,
+        *,
+        strict: bool = False,
+        threads: int | None = None,
     ) -> Response:
-        """See `Products.run`."""
+        """See `Products.run`; `threads` is XLA's own matter."""
         return _respond(self.layer, u, state, state_reverse, strict=strict)
 
 
@@ -52,7 +58,7 @@ def _respond(
     states = _pair_scan(poles, driven, _parts(state), False)
     y = jnp.einsum("krsm,spm->krsp", samples, layer.D) + _observed(layer.C, states)
     last_reverse = None
-    if layer.C_reverse is not None:
+    if layer.C_reverse is not None and state_reverse is not None:
         first = _parts(state_reverse)
         backward = _pair_scan(poles, driven, first, True)
         last_reverse = _whole(backward, 0)
