@@ -184,7 +184,6 @@ NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
         ("aot_eager", False),
         pytest.param("aot_eager", True, marks=pytest.mark.slow),
         pytest.param("inductor", False, marks=[pytest.mark.slow, NEEDS_COMPILER]),
-        pytest.param("inductor", True, marks=[pytest.mark.slow, NEEDS_COMPILER]),
     ],
 )
 def test_compiled_in_one_graph(rng, backend, dynamic):
