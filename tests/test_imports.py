@@ -19,6 +19,7 @@ ORDER = [
     "_arrays",
     "trees",
     "kernels",
+    "scan",
     "systems",
     "model",
     "discretize",

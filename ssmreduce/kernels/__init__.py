@@ -2,28 +2,52 @@
 
 from types import ModuleType
 
+import array_api_compat
+
 from .._arrays import Array
 from ..errors import UnknownNameError
 from ._layer import Layer
 
 __all__ = ["ENGINES", "Layer", "engine_for"]
 
-ENGINES = ("reference", "numba")
+_SERVES = {
+    "reference": ("any", lambda array: True),
+    "numba": ("NumPy", array_api_compat.is_numpy_array),
+    "torch": ("PyTorch", array_api_compat.is_torch_array),
+    "jax": ("JAX", array_api_compat.is_jax_array),
+}
+ENGINES = tuple(_SERVES)
 
 
 def engine_for(array: Array, engine: str | None) -> ModuleType:
-    """Module of the named engine; by default Numba for NumPy arrays and the reference for other namespaces."""
-    if engine not in (None, *ENGINES):
+    """Module of the named engine; by default that of the array's library, or the reference where it has none."""
+    if engine is None:
+        engine = next(name for name in reversed(ENGINES) if _SERVES[name][1](array))
+    elif engine not in ENGINES:
         raise UnknownNameError(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
-    import array_api_compat
+    library, serves = _SERVES[engine]
+    if not serves(array):
+        raise UnknownNameError(
+            f"engine {engine!r} serves {library} arrays; convert the input, leave the engine to the library, or use "
+            "engine='reference'"
+        )
+    return _module(engine)
 
-    host = array_api_compat.is_numpy_array(array)
-    if engine == "numba" and not host:
-        raise UnknownNameError("engine 'numba' serves NumPy arrays; convert the input or use engine='reference'")
-    if engine == "reference" or not host:
-        from . import _reference
 
-        return _reference
-    from . import _numba
+def _module(engine: str) -> ModuleType:
+    # statements, which torch.compile can follow where it cannot follow importlib
+    if engine == "numba":
+        from . import _numba
 
-    return _numba
+        return _numba
+    if engine == "torch":
+        from . import _torch
+
+        return _torch
+    if engine == "jax":
+        from . import _jax
+
+        return _jax
+    from . import _reference
+
+    return _reference
