@@ -185,7 +185,7 @@ def peak_gain(
         np.empty((p, m)),
         np.empty((p, m)),
         np.empty((p, m), dtype=np.complex128),
-        np.empty((m, p), dtype=np.complex128),
+        np.empty((p, m), dtype=np.complex128),
         np.empty((small, small), dtype=np.complex128),
         np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
     )
