@@ -94,7 +94,7 @@ def _gains(system: StateSpace, omega: np.ndarray) -> np.ndarray:
 
 
 def largest_singular_triple(G: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Largest singular value and its vectors, from one eigenvector of the smaller Gram matrix: cheaper than all of them.
+    """Largest singular value and its vectors, from one eigenvector of the smaller Gram matrix: cheaper than all.
 
     Parameters
     ----------

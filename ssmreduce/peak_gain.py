@@ -93,7 +93,7 @@ def peak_gain(
 def _cheapest(ssm: DiagonalSSM, rtol: float) -> PeakGain:
     """Bracket of a single system by the methods that suit its sizes."""
     n, width = ssm.order, min(ssm.inputs, ssm.outputs)
-    turned = width >= max(_WORTH_TURNING, 4 * n * (1 + ssm.bidirectional))
+    turned = n > 0 and width >= max(_WORTH_TURNING, 4 * n * (1 + ssm.bidirectional))
     small = 2 * n if turned else width
     levels = not ssm.bidirectional and small >= max(_WIDE, 2 * n)
     budget = _worthwhile_samples(n, width, small) if levels else exclusion_budget(ssm)

@@ -3,11 +3,11 @@
 The theory page "Peak gain", section "Wide systems", has the equivalence and its proof.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from .exclusion import ExclusionSearch, PeakGain, scaled, unscaled
+from .exclusion import ExclusionSearch, Found, HostSystems, PeakGain, scaled, unscaled
 from .level_set import largest_singular_triple
 from .systems import DiagonalSSM
 
@@ -34,9 +34,9 @@ def wide_peak_gain(ssm: DiagonalSSM, rtol: float, budget: int) -> PeakGain | Non
     -------
     PeakGain or None
     """
-    ssm, exponent = scaled(ssm)
-    whole, small = ExclusionSearch(ssm), _SmallSystems(ssm)
-    found = ExclusionSearch(small.system).run(_ROUGH, budget, threads=1)
+    systems, exponent = scaled(ssm)
+    whole, small = ExclusionSearch(systems), _SmallSystems(systems)
+    found = ExclusionSearch(small.systems).run(_ROUGH, budget, threads=1)
     best, samples = _Sample(0.0), 0
     for _ in range(_ROUNDS):
         samples += int(found.samples[0]) + 1
@@ -54,7 +54,8 @@ def wide_peak_gain(ssm: DiagonalSSM, rtol: float, budget: int) -> PeakGain | Non
             best = max(best, _Sample.at(whole, found.points[0]), key=lambda sample: sample.gain)
             upper = max(level, found.upper[0]) + small.rounding(level, whole.triangle[0], search.triangle[0])
             gain = best.proven(whole)
-            return unscaled(PeakGain(gain, best.omega, max(upper, gain), samples), exponent)
+            row = np.array([[gain, max(upper, gain), samples]])
+            return unscaled(Found(row[:, 0], row[:, 1], row[:, 2], np.array([best.point])), exponent, ())
     return None
 
 
@@ -70,18 +71,14 @@ class _Sample:
     def at(cls, search: ExclusionSearch, point: np.ndarray) -> "_Sample":
         from .kernels import _peak
 
-        gain, u, v = largest_singular_triple(_peak.response_at(search.all, point))
+        gain, u, v = largest_singular_triple(_peak.response_at(search.arrays, point))
         return cls(gain, tuple(point), (u, v))
-
-    @property
-    def omega(self) -> float:
-        return float(np.arctan2(self.point[1], self.point[0]))
 
     def proven(self, search: ExclusionSearch) -> float:
         """Proven lower bound of the gain."""
         from .kernels import _circle
 
-        poles, B, D, C, reverse = (search.all[k][0] for k in (0, 4, 7, 9, 10))
+        poles, B, D, C, reverse = (search.arrays[k][0] for k in (0, 4, 7, 9, 10))
         return _circle.proven_gain(self.point, poles, B, C, reverse, D, *self.vectors)
 
 
@@ -90,62 +87,54 @@ class _SmallSystems:
 
     Parameters
     ----------
-    ssm : DiagonalSSM
-        A single system on the host.
+    systems : HostSystems
+        A single one.
 
     Attributes
     ----------
-    system : DiagonalSSM
+    systems : HostSystems
         From the inputs to the outputs that carry the states.
     D : ndarray, shape (p, m), float64
-        The whole feedthrough; that of `system` is its leading block.
+        The whole feedthrough, turned; that of `systems` is its leading block.
     """
 
-    def __init__(self, ssm: DiagonalSSM) -> None:
+    def __init__(self, systems: HostSystems) -> None:
         from scipy.linalg import qr
 
-        halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
+        poles, B, C, D, reverse = systems
+        halves = [half[0] for half in (C, reverse) if half is not None]
         left, C = qr(np.hstack([x for half in halves for x in (half.real, half.imag)]))
-        right, B = qr(np.vstack([ssm.B.real, ssm.B.imag]).T)
-        n, self.rows, self.columns = ssm.order, min(C.shape), min(B.shape)
-        D = left.T @ ssm.D @ right
+        right, B = qr(np.vstack([B[0].real, B[0].imag]).T)
+        n, self.rows, self.columns = poles.shape[1], min(C.shape), min(B.shape)
+        self.D = left.T @ D[0] @ right
+        self.gram = self.D[self.rows :].T @ self.D[self.rows :]
         B, C = B[: self.columns].T, C[: self.rows]
-        parts = [C[:, 2 * k * n : (2 * k + 1) * n] + 1j * C[:, (2 * k + 1) * n : 2 * (k + 1) * n] for k in range(len(halves))]
-        self.D, self.gram = D, D[self.rows :].T @ D[self.rows :]
-        self.system = replace(
-            ssm,
-            B=B[:n] + 1j * B[n:],
-            C=parts[0],
-            D=D[: self.rows, : self.columns],
-            C_reverse=None if ssm.C_reverse is None else parts[1],
-        )
+        halves = [C[:, k : k + n] + 1j * C[:, k + n : k + 2 * n] for k in range(0, C.shape[1], 2 * n)]
+        D = self.D[: self.rows, : self.columns]
+        self.systems = _single(poles[0], B[:n] + 1j * B[n:], halves, D)
 
-    def at(self, level: float) -> DiagonalSSM:
+    def at(self, level: float) -> HostSystems:
         """The system whose gains are below the level where those of the whole one are."""
         from scipy.linalg import solve_triangular
 
-        rows, columns, system = self.rows, self.columns, self.system
+        rows, columns = self.rows, self.columns
+        poles, B, C, D, reverse = self.systems
         gram = self.gram / level
         inner = np.linalg.cholesky(level * np.eye(len(gram) - columns) - gram[columns:, columns:])
         coupling = np.hstack([self.D[:rows, columns:].T, -gram[columns:, :columns]])
-        coupling = solve_triangular(inner, coupling, lower=True)
+        coupling = solve_triangular(inner, coupling, lower=True, check_finite=False)
         out, into = coupling[:, :rows], coupling[:, rows:]
         left = np.linalg.cholesky(np.eye(rows) - out.T @ out / level)
         right = np.linalg.cholesky(np.eye(columns) - (gram[:columns, :columns] + into.T @ into) / level)
 
         def from_left(matrix: np.ndarray) -> np.ndarray:
-            return solve_triangular(left, matrix, lower=True)
+            return solve_triangular(left, matrix, lower=True, check_finite=False)
 
         def from_right(matrix: np.ndarray) -> np.ndarray:
-            return solve_triangular(right, matrix.T, lower=True).T
+            return solve_triangular(right, matrix.T, lower=True, check_finite=False).T
 
-        return replace(
-            system,
-            B=from_right(system.B),
-            C=from_left(system.C),
-            D=from_right(from_left(system.D - out.T @ into)),
-            C_reverse=None if system.C_reverse is None else from_left(system.C_reverse),
-        )
+        halves = [from_left(half[0]) for half in (C, reverse) if half is not None]
+        return _single(poles[0], from_right(B[0]), halves, from_right(from_left(D[0] - out.T @ into)))
 
     def rounding(self, level: float, whole: float, small: float) -> float:
         """Bound on what rounding can have hidden, from bounds of the sums of all terms of both systems."""
@@ -155,3 +144,8 @@ class _SmallSystems:
         eliminated = 4.0 * (p + m) ** 2 * level + 2.0 * (p + m) * np.linalg.norm(self.D) ** 2 / level
         solved = 4.0 * states**2 * small
         return float((turned + eliminated + solved) * _UNIT)
+
+
+def _single(poles: np.ndarray, B: np.ndarray, halves: list[np.ndarray], D: np.ndarray) -> HostSystems:
+    halves = [half[None] for half in halves]
+    return HostSystems(poles[None], B[None], halves[0], D[None], halves[1] if len(halves) > 1 else None)

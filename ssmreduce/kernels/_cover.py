@@ -1,7 +1,5 @@
 """The partition of the half circle that a search refines: samples, intervals, their bounds, and a heap of open ones."""
 
-import math
-
 import numba
 import numpy as np
 
@@ -9,7 +7,12 @@ from ._circle import Point, angle_between, direction, turn
 from ._exclusion import _place, _target, interval_bound
 
 _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a pole inside it
-_STORED, _INTERVALS, _OPEN, _USED = 0, 1, 2, 3  # counters of a search: samples kept, intervals, those open, samples taken
+_STORED, _INTERVALS, _OPEN, _USED = (
+    0,
+    1,
+    2,
+    3,
+)  # counters of a search: samples kept, intervals, those open, samples taken
 
 
 @numba.njit(cache=True, nogil=True)

@@ -104,7 +104,9 @@ def _best(state: np.ndarray) -> Point:
 
 
 @numba.njit(cache=True, nogil=True)
-def _start(system: tuple, work: tuple, tree: tuple, sizes: np.ndarray, state: np.ndarray, crowd: int, law: tuple) -> None:
+def _start(
+    system: tuple, work: tuple, tree: tuple, sizes: np.ndarray, state: np.ndarray, crowd: int, law: tuple
+) -> None:
     """Sample z = 1 and z = -1, and open the half circle between them."""
     state[_SLOPE], state[_GAIN] = 1.0, -1.0
     for k in range(2):
