@@ -187,14 +187,15 @@ def real_gramian(
 
     own = flat(rows @ _adjoint(other_rows), n, k)
     cross = flat(rows @ np.swapaxes(other_rows, -1, -2), n, k)
-    poles = [flat(a, a.shape[-1]) for z in (Lambda, other_Lambda) for a in (z, one_minus_abs2(z))]
+    left = flat(Lambda, n), flat(one_minus_abs2(Lambda), n)
+    right = flat(other_Lambda, k), flat(one_minus_abs2(other_Lambda), k)
     gramians = np.empty((count, 2 * n, 2 * k))
-    _cauchy.real_gramians(own, cross, *poles, gramians)
+    _cauchy.real_gramians(own, cross, left, right, gramians)
     return gramians.reshape(*batch, 2 * n, 2 * k)
 
 
 def unit_diagonal(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positive semidefinite matrices scaled to ones on the diagonal, and the scales, (..., n, 1); 1 for rows of zeros."""
+    """Semidefinite matrices scaled to ones on the diagonal, and the scales, (..., n, 1): 1 for rows of zeros."""
     diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
     scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
     return gramian / scale / np.swapaxes(scale, -1, -2), scale

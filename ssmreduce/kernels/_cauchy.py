@@ -83,26 +83,21 @@ def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex
 
 
 @numba.njit(cache=True, nogil=True)
-def real_gramians(
-    own: np.ndarray,
-    cross: np.ndarray,
-    left: np.ndarray,
-    left_gaps: np.ndarray,
-    right: np.ndarray,
-    right_gaps: np.ndarray,
-    gramians: np.ndarray,
-) -> None:
+def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple, gramians: np.ndarray) -> None:
     """Fill `gramians` (count, 2 n, 2 k), real coordinates, from the products of the rows of two systems.
 
-    `own` and `cross` (count, n, k) are rows other^* and rows other^T; the gaps are 1 - abs(poles)**2.
+    `own` and `cross` (count, n, k) are rows other^* and rows other^T; `left` and `right` hold the poles and
+    1 - abs(poles)**2 of the two.
     """
+    (poles, gaps), (other_poles, other_gaps) = left, right
     n, k = own.shape[1:]
     for s in range(own.shape[0]):
         for i in range(n):
+            a, gap_a = poles[s, i], gaps[s, i]
             for j in range(k):
-                a, b = left[s, i], right[s, j]
-                x = _over_one_minus_product(own[s, i, j], a, left_gaps[s, i], b, right_gaps[s, j])
-                y = _over_one_minus_product(cross[s, i, j], a, left_gaps[s, i], b.conjugate(), right_gaps[s, j])
+                b, gap_b = other_poles[s, j], other_gaps[s, j]
+                x = _over_one_minus_product(own[s, i, j], a, gap_a, b, gap_b)
+                y = _over_one_minus_product(cross[s, i, j], a, gap_a, b.conjugate(), gap_b)
                 gramians[s, i, j] = x.real + y.real
                 gramians[s, n + i, k + j] = x.real - y.real
                 gramians[s, n + i, j] = x.imag + y.imag
@@ -111,7 +106,7 @@ def real_gramians(
 
 @numba.njit(cache=True, nogil=True)
 def unpivot(columns: np.ndarray, order: np.ndarray, rank: int, scale: np.ndarray, factor: np.ndarray) -> None:
-    """Fill `factor` with the rows of a pivoted Cholesky factor in their own order (from 1), scaled; 0 beyond the rank."""
+    """Fill `factor` from a pivoted Cholesky factor: rows in their own order (from 1), scaled; 0 beyond the rank."""
     factor[:] = 0.0
     for i in range(columns.shape[0]):
         row = order[i] - 1
@@ -119,7 +114,7 @@ def unpivot(columns: np.ndarray, order: np.ndarray, rank: int, scale: np.ndarray
             factor[row, j] = columns[i, j] * scale[row]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     """Jacobi rotation of the columns (rows of X) i and j; whether one was needed."""
     inner = 0.0j
