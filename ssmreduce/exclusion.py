@@ -163,19 +163,19 @@ class ExclusionSearch:
         self.count, halves = count, 1 if reverse is None else 2
         norms = np.linalg.norm(C, axis=1)
         E = F = C
-        transposed = [np.ascontiguousarray(np.swapaxes(C, 1, 2)), np.zeros((count, 0, p), dtype=np.complex128)]
+        transposed = [np.swapaxes(C, 1, 2), np.zeros((count, 0, p), dtype=np.complex128)]
         if reverse is not None:
             norms, E, F = norms + np.linalg.norm(reverse, axis=1), C + reverse, C - reverse
-            transposed[1] = np.ascontiguousarray(np.swapaxes(reverse, 1, 2))
+            transposed[1] = np.swapaxes(reverse, 1, 2)
         weights = np.linalg.norm(B, axis=2) * norms
         gaps = one_minus_abs2(Lambda)
         scale = np.linalg.norm(D, axis=(1, 2))
         triangle = scale + 2.0 * np.sum(weights * (1.0 + np.abs(Lambda)) / gaps, axis=1)
         self.triangle = triangle * (1.0 + 2.0**-50 * (n + m * p + 8))  # its own rounding
-        counts, anchors, angles, numbers = _exclusion.phases(Lambda, weights)
+        counts, anchors, angles, numbers = _exclusion.phases(np.ascontiguousarray(Lambda), weights)
         E, F = (np.concatenate([x.real, x.imag], axis=2) for x in (E, F))
-        B, D = np.ascontiguousarray(B), np.ascontiguousarray(D)
-        self.arrays = (Lambda, gaps, counts, weights, B, E, F, D, scale, *transposed)
+        arrays = (Lambda, gaps, counts, weights, B, E, F, D, scale, *transposed)
+        self.arrays = tuple(np.ascontiguousarray(a) for a in arrays)
         self.anchors = anchors, angles, numbers, halves
 
     def run(self, rtol: float, budget: int, *, level: float = 0.0, threads: int | None = None) -> Found:

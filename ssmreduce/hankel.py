@@ -1,5 +1,7 @@
 """Hankel singular values and the Hankel norm of causal systems."""
 
+import math
+
 import numpy as np
 
 from ._arrays import Array, namespace
@@ -85,8 +87,10 @@ def hankel_singular_values(
     relative = accuracy == "relative"
     if not isinstance(ssm.Lambda, np.ndarray):
         return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
-    if relative or ssm.order == 0:
-        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=relative, threads=threads)
+    if not ssm.order:
+        return np.zeros((*ssm.batch, 0))
+    if relative:
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=True, threads=threads)
     return _in_real_coordinates(ssm, C)
 
 
@@ -124,9 +128,7 @@ def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
     3.125
     """
     values = hankel_singular_values(ssm, form=form)
-    if not values.shape[-1]:
-        return namespace(values).sum(values, axis=-1)
-    return values[..., 0]
+    return namespace(values).sum(values[..., :1], axis=-1)  # 0 without states
 
 
 def _adjoint(matrix: Array) -> Array:
@@ -166,11 +168,13 @@ def _fill_real_factor(matrix: np.ndarray, scale: np.ndarray, pivoted: bool, fact
 
 def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
     """Hankel singular values from real factors of the Gramians of each system of a batch."""
-    n = ssm.order
-    Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
+    n, count = ssm.order, math.prod(ssm.batch)
+    Lambda, B, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in (ssm.Lambda, ssm.B, C))
     some = max(1, _CACHED // (4 * n * n))
-    parts = [slice(k, k + some) for k in range(0, len(Lambda), some)]
-    values = np.concatenate([_real_values(Lambda[part], B[part], C[part]) for part in parts])
+    values = np.empty((count, 2 * n))
+    for k in range(0, count, some):
+        part = slice(k, k + some)
+        values[part] = _real_values(Lambda[part], B[part], C[part])
     return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ._arrays import Array
 from .conversions import to_state_space
-from .errors import UnknownNameError
+from .errors import ShapeError, UnknownNameError
 from .exclusion import PeakGain, exclusion_budget, exclusion_peak_gain
 from .gramians import require_causal, require_stable
 from .level_set import level_set_peak_gain
@@ -58,7 +58,9 @@ def peak_gain(
     NotCausalError
         Level sets of a bidirectional system.
     UnknownNameError
-        Another `method`; `rtol` or `max_samples` that is not positive; level sets of a batch.
+        Another `method`; `rtol` or `max_samples` that is not positive.
+    ShapeError
+        Level sets of a batch.
 
     Notes
     -----
@@ -124,7 +126,7 @@ def _tighter(first: PeakGain | None, second: PeakGain) -> PeakGain:
 def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | None = None) -> PeakGain:
     require_causal(ssm, "the level-set method")
     if ssm.batch:
-        raise UnknownNameError(f"level sets take one system, not {ssm!r}")
+        raise ShapeError(f"level sets take one system, not {ssm!r}; leave out the method, or take them one by one")
     return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol, start), method="level-set")
 
 

@@ -205,7 +205,7 @@ def _largest_singular_value(G: np.ndarray, conj: np.ndarray, H: np.ndarray, x: n
     """
     enough = _EASY * best
     frobenius = math.sqrt(_square_sum(G))
-    if G.shape[0] == 1 or G.shape[1] == 1:
+    if min(G.shape) <= 1:
         return frobenius, True
     if frobenius <= enough:
         return frobenius, False

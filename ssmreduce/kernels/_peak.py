@@ -205,6 +205,8 @@ def _prove(point: Point, system: tuple, outputs: tuple, work: tuple) -> float:
     """Proven lower bound of the gain at a point."""
     _sample(point, system, work, 0.0)
     p, m = system[7].shape
+    if min(p, m) == 0:
+        return 0.0
     if p == 1 and m == 1:
         u, v = np.ones(1, dtype=np.complex128), np.ones(1, dtype=np.complex128)
     else:
