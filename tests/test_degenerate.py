@@ -1,4 +1,4 @@
-"""Systems without inputs, outputs or states, and batches of none: every norm is what mathematics says, or refuses."""
+"""Systems without inputs, outputs or states, and batches of none: norms are what mathematics says, reductions work."""
 
 import numpy as np
 import pytest
@@ -37,6 +37,16 @@ STATE_NORMS = {
     "hankel_singular_values": (sr.hankel_singular_values, 2),
     "hankel_singular_values, textbook": (lambda ssm: sr.hankel_singular_values(ssm, form="textbook"), 2),
     "hankel_singular_values, relative": (lambda ssm: sr.hankel_singular_values(ssm, accuracy="relative"), 2),
+}
+REDUCTIONS = {
+    "balanced": sr.balanced_truncation,
+    "perturbation": sr.singular_perturbation,
+    "modal": sr.modal_truncation,
+    "hankel": sr.hankel_approximation,
+    "h2": sr.h2_approximation,
+    "compensated": sr.compensated_truncation,
+    "greedy": sr.greedy_elimination,
+    "exchange": sr.exchange,
 }
 ONE_SYSTEM = ("peak_gain, level-set", "finite_horizon_gain")
 CAUSAL = ("peak_gain, level-set", "hinf_norm", "hankel_norm")
@@ -122,6 +132,20 @@ def test_single_systems_give_python_numbers():
             assert type(bounds.lower) is type(bounds.upper) is float
     assert type(sr.hinf_norm(system(3, 2, 2))) is float
     assert np.isscalar(sr.hankel_norm(system(3, 2, 2)))
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_reductions(name):
+    reduction = REDUCTIONS[name]
+    for m, p in [(0, 2), (2, 0)]:
+        reduced = reduction(system(3, m, p), 1).ssm
+        assert (reduced.inputs, reduced.outputs) == (m, p)
+        assert reduced.order <= 1
+    for batch in [(0,), (2, 0)]:
+        none = reduction(system(3, 2, 2, batch=batch), 1).ssm
+        assert none.batch == batch
+        assert none.order <= 1
+    assert reduction(system(0, 2, 2), 0).ssm.order == 0
 
 
 @pytest.mark.parametrize("horizon", [0, -3, 2.5, None])
