@@ -39,8 +39,9 @@ def peak_gain(
         allow it, the bracket is wider and says so.
     method : {"auto", "exclusion", "level-set"}, default "auto"
         ``"exclusion"`` proves its bracket. ``"level-set"`` is for single causal systems, and the method for a
-        `StateSpace`. ``"auto"`` takes the exclusion, and turns to level sets where the order is below the number of
-        inputs and outputs and the first samples have not closed the bracket.
+        `StateSpace`. ``"auto"`` takes the exclusion, for wide systems of low order on smaller systems that stand for
+        them at a level; it turns to level sets where there are at least as many inputs and outputs as real states and
+        the samples that cost as much have not closed the bracket.
     max_samples : int, optional
         Budget of frequency samples a system; when it is used up the bracket is returned as it is, which is still
         proven. Default 100 a state and 20,000 more.

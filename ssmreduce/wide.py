@@ -20,7 +20,9 @@ def wide_peak_gain(ssm: DiagonalSSM, rtol: float, budget: int) -> PeakGain | Non
     r"""Bracket of the peak gain of one system with more inputs and outputs than states; None where rounding forbids it.
 
     A level is certified on the small system that stands for it, or beaten there: then the gain of the whole system at
-    the peak of the small one is the next level.
+    the best point of the small one is the next level.
+
+    .. math:: \|G\|_\infty \le \max(\gamma, \|G_\gamma\|_\infty)
 
     Parameters
     ----------
