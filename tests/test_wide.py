@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from norm_oracles import random_ssm, response_extended
+from norm_oracles import ADVERSARIAL, adversarial_ssm, random_ssm, response_extended
 
 from ssmreduce.exclusion import exclusion_peak_gain, scaled
 from ssmreduce.peak_gain import peak_gain
@@ -68,6 +68,17 @@ def test_bracket_against_direct_exclusion(kind, n, m, p):
     assert max(wide.gain, direct.gain) <= wide.upper <= wide.gain * (1.0 + rtol)
     response = response_extended(ssm, np.array([direct.omega], dtype=np.longdouble))[0]
     assert np.linalg.norm(response.astype(complex), 2) <= wide.upper * (1.0 + 1e-9)  # the angle is rounded
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADVERSARIAL if kind != "all_pass"])  # which has one input
+def test_brackets_of_adversarial_systems_overlap(kind):
+    rng = np.random.default_rng(ADVERSARIAL.index(kind))
+    for _ in range(5):
+        p, m = rng.integers(12, 40, 2)
+        ssm = adversarial_ssm(rng, kind, p, m)
+        wide, direct = wide_peak_gain(ssm, 1e-7, 100_000), exclusion_peak_gain(ssm, 1e-7, 100_000, 1)
+        assert wide.gain <= min(wide.upper, direct.upper)
+        assert direct.gain <= wide.upper <= wide.gain * (1.0 + 1e-7)
 
 
 def test_peak_gain_takes_the_cheaper_way():
