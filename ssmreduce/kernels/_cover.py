@@ -7,12 +7,8 @@ from ._circle import Point, angle_between, direction, turn
 from ._exclusion import _place, _target, interval_bound
 
 _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a pole inside it
-_STORED, _INTERVALS, _OPEN, _USED = (
-    0,
-    1,
-    2,
-    3,
-)  # counters of a search: samples kept, intervals, those open, samples taken
+# counters of a search: samples kept, intervals, those of them that are open, samples taken
+_STORED, _INTERVALS, _OPEN, _USED = 0, 1, 2, 3
 
 
 @numba.njit(cache=True, nogil=True)
