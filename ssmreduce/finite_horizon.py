@@ -1,12 +1,13 @@
 """Gains over finite sequences, which exist for unstable and marginal states too, and the peak-to-peak (L1) norm."""
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._arrays import one_minus_abs, to_numpy
-from .errors import UnknownNameError
+from .errors import ShapeError, UnknownNameError
 from .gramians import require_stable
 from .peak_gain import peak_gain
 from .responses import simulate
@@ -53,8 +54,10 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
 
     Raises
     ------
+    ShapeError
+        A batch of systems.
     UnknownNameError
-        A batch of systems, or a horizon below 1.
+        A horizon that is no whole number from 1 on.
 
     Notes
     -----
@@ -67,8 +70,10 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
     >>> round(finite_horizon_gain(integrator, 2).lower, 9)  # the norm of [[1, 0], [1, 1]]
     1.618033989
     """
-    if ssm.batch or horizon < 1:
-        raise UnknownNameError(f"one system and a horizon >= 1 are needed, got {ssm!r} and {horizon}")
+    if ssm.batch:
+        raise ShapeError(f"one system is needed, not {ssm!r}; take the systems of the batch one by one")
+    if not isinstance(horizon, numbers.Integral) or horizon < 1:
+        raise UnknownNameError(f"the horizon must be a whole number from 1 on, got {horizon!r}")
     ssm = on_host(ssm)
     lower = _lanczos(ssm, horizon, rtol)
     return GainBounds(lower, max(lower, _weighted_bound(ssm, horizon)))
@@ -93,6 +98,8 @@ def _lanczos(ssm: DiagonalSSM, horizon: int, rtol: float) -> float:
         w = simulate(back, y[::-1])[::-1]
         return (w if reverse is None else w + simulate(reverse, y)).ravel()
 
+    if not size or not ssm.outputs:
+        return 0.0
     if size < 3:
         matrix = np.stack([square(e) for e in np.eye(size)])
         return float(np.sqrt(max(0.0, np.linalg.eigvalsh(matrix)[-1])))
@@ -119,7 +126,7 @@ def _weighted_bound(ssm: DiagonalSSM, horizon: int) -> float:
                 with np.errstate(over="ignore"):
                     bounds.append(np.power(rho, horizon - 1.0) * peak_gain(scaled, rtol=1e-3).upper)
         total += min(bounds, default=np.inf)
-    return total
+    return float(total)
 
 
 def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float = 1e-6) -> GainBounds:
