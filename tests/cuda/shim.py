@@ -1,0 +1,88 @@
+"""The CUDA sources compiled for the CPU behind shim.h, as a device of the engine's host side."""
+
+import ctypes
+import itertools
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssmreduce.kernels import _device
+
+HERE = Path(__file__).parent
+COMPILER = shutil.which("g++")
+KERNELS = ("pole_powers", "scan_chunks", "chunk_ends", "carry_chunks", "scan_look_back", "respond")
+POLICIES = ("ascending", "descending", "random", "starved", "eager", "eager_descending")
+OUTCOMES = ("finished", "deadlock", "overrun of shared memory")
+GUARD = 64  # words on either side of an array
+
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is missing: the CUDA sources cannot be run on the CPU")
+
+
+def compile_shim(folder, real, source=None, name="kernels"):
+    """Library with the kernels for `real`, float or double."""
+    table = "".join(f'    if (!strcmp(name, "{k}")) shim::body = shim::bound({k}, args);\n' for k in KERNELS)
+    path = Path(folder) / f"{name}_{real}.cpp"
+    path.write_text(
+        f'#define REAL {real}\n#include "{HERE / "shim.h"}"\n{source or _device.source()}\n'
+        'extern "C" int launch(const char* name, void** args, unsigned blocks, unsigned threads, size_t shared,\n'
+        "                      unsigned resident, int policy, unsigned seed) {\n"
+        f"{table}    return shim::launch(blocks, threads, shared, resident, policy, seed);\n}}\n"
+    )
+    library = path.with_suffix(".so")
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-march=native", "-U_FORTIFY_SOURCE", "-Wno-unknown-pragmas"]
+    subprocess.run([COMPILER, *flags, "-shared", "-fPIC", "-o", library, path], check=True, capture_output=True)
+    return ctypes.CDLL(str(library))
+
+
+class ScheduleError(AssertionError):
+    """A launch that hangs, or that writes where it must not."""
+
+
+class ShimDevice:
+    """See `ssmreduce.kernels._device.Device`; arrays are NumPy's, and lie between guards of NaN in a launch."""
+
+    xp = np
+
+    def __init__(self, library, *, processors=2, resident=3, policy="random", seed=0):
+        self.library, self.processors, self.resident = library, processors, resident
+        self.policy, self.seed, self.launched = POLICIES.index(policy), seed, []
+
+    def launch(self, kernel, blocks, threads, args, shared=0):
+        if not blocks:
+            return
+        self.launched.append((kernel, blocks, threads, shared))
+        guarded = [_guarded(a) if isinstance(a, np.ndarray) else None for a in args]
+        values = [
+            ctypes.c_longlong(a) if g is None else ctypes.c_void_p(g.ctypes.data + GUARD * 16)
+            for a, g in zip(args, guarded, strict=True)
+        ]
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        outcome = self.library.launch(
+            kernel.encode(), pointers, blocks, threads, ctypes.c_size_t(shared), self.resident, self.policy, self.seed
+        )
+        if outcome:
+            raise ScheduleError(f"{kernel}: {OUTCOMES[outcome]}")
+        for array, memory in zip(args, guarded, strict=True):
+            if memory is not None:
+                _unguarded(memory, array, kernel)
+
+    def accumulate(self, a, b, out):
+        assert all(x.flags.c_contiguous for x in (a, b, out))
+        out += a @ b
+
+
+def _guarded(array):
+    assert array.flags.c_contiguous
+    memory = np.full(array.nbytes + 2 * GUARD * 16, 0xFF, np.uint8)
+    memory[GUARD * 16 : GUARD * 16 + array.nbytes] = array.reshape(-1).view(np.uint8)
+    return memory
+
+
+def _unguarded(memory, array, kernel):
+    edges = itertools.chain(memory[: GUARD * 16], memory[GUARD * 16 + array.nbytes :])
+    if any(byte != 0xFF for byte in edges):
+        raise ScheduleError(f"{kernel}: wrote outside an array")
+    array.reshape(-1).view(np.uint8)[:] = memory[GUARD * 16 : GUARD * 16 + array.nbytes]
