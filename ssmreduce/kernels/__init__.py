@@ -2,28 +2,60 @@
 
 from types import ModuleType
 
+import array_api_compat
+
 from .._arrays import Array
 from ..errors import UnknownNameError
 from ._layer import Layer
 
 __all__ = ["ENGINES", "Layer", "engine_for"]
 
-ENGINES = ("reference", "numba")
+
+def _on_device(array: Array) -> bool:
+    """Whether the CUDA engine can be asked for; where the array lies, that engine finds out."""
+    kinds = (array_api_compat.is_cupy_array, array_api_compat.is_torch_array, array_api_compat.is_jax_array)
+    return any(kind(array) for kind in kinds)
+
+
+_SERVES = {
+    "reference": ("any", lambda array: True),
+    "numba": ("NumPy", array_api_compat.is_numpy_array),
+    "cupy-look-back": ("CUDA", _on_device),
+    "cupy": ("CUDA", _on_device),
+}
+ENGINES = tuple(_SERVES)
 
 
 def engine_for(array: Array, engine: str | None) -> ModuleType:
-    """Module of the named engine; by default Numba for NumPy arrays and the reference for other namespaces."""
-    if engine not in (None, *ENGINES):
+    """Module of the named engine; by default CuPy or Numba for their arrays, and the reference for others."""
+    if engine is None:
+        engine = "cupy" if array_api_compat.is_cupy_array(array) else "reference"
+        engine = "numba" if array_api_compat.is_numpy_array(array) else engine
+    elif engine not in ENGINES:
         raise UnknownNameError(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
-    import array_api_compat
+    library, serves = _SERVES[engine]
+    if not serves(array):
+        raise UnknownNameError(
+            f"engine {engine!r} serves {library} arrays; convert the input, leave the engine to the library, or use "
+            "engine='reference'"
+        )
+    return _module(engine)
 
-    host = array_api_compat.is_numpy_array(array)
-    if engine == "numba" and not host:
-        raise UnknownNameError("engine 'numba' serves NumPy arrays; convert the input or use engine='reference'")
-    if engine == "reference" or not host:
-        from . import _reference
 
-        return _reference
-    from . import _numba
+def _module(engine: str) -> ModuleType:
+    # statements, which torch.compile can follow where it cannot follow importlib
+    if engine == "numba":
+        from . import _numba
 
-    return _numba
+        return _numba
+    if engine == "cupy":
+        from . import _cupy
+
+        return _cupy
+    if engine == "cupy-look-back":
+        from . import _cupy_look_back
+
+        return _cupy_look_back
+    from . import _reference
+
+    return _reference

@@ -44,6 +44,7 @@ class CuPyDevice:
     def launch(self, kernel: str, blocks: int, threads: int, args: tuple, shared: int = 0) -> None:
         """See `_device.Device`."""
         if blocks:
+            args = tuple(np.int64(a) if isinstance(a, int) else a for a in args)
             _module(self.kind).get_function(kernel)((blocks,), (threads,), args, shared_mem=shared)
 
     def accumulate(self, a: Array, b: Array, out: Array) -> None:
@@ -74,8 +75,10 @@ class Ready:
             borrowed = Layer(*(_borrowed(array) for array in layer))
             self.ready = _device.prepare(CuPyDevice(borrowed.Lambda.dtype), borrowed, look_back=look_back)
 
-    def run(self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False) -> Response:
-        """See `Products.run`."""
+    def run(
+        self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False, threads: int | None = None
+    ) -> Response:
+        """See `Products.run`; `threads` is not used."""
         with _context(u):
             arrays = (_borrowed(array) for array in (u, state, state_reverse))
             return Response(*(_returned(array, u) for array in self.ready.run(*arrays, strict=strict)))

@@ -187,7 +187,7 @@ class DeviceProducts:
         y = xp.empty((systems, rows, length, self.C.shape[2]), dtype=u.dtype)
         last = xp.array(state)
         last_reverse = None if self.C_reverse is None else xp.array(state_reverse)
-        samples = max(_SHORTEST, _WORKSPACE_BYTES // max(1, self.Lambda.shape[1] * self.Lambda.itemsize))
+        samples = max(_SHORTEST, _WORKSPACE_BYTES // max(1, self.Lambda[0].nbytes))
         for s, row, spans in _blocks(systems, rows, length, samples):
             for span in spans:
                 self._feed(s, u[s, row, span], y[s, row, span])
@@ -195,8 +195,7 @@ class DeviceProducts:
             for span in reversed(spans if last_reverse is not None else []):
                 part = (u[s, row, span], last_reverse[row, s], y[s, row, span])
                 last_reverse[row, s] = self._reverse_half(s, *part, strict=strict)
-        y = xp.moveaxis(y, 0, 2).reshape(rows, length, -1)
-        return Response(y, last, last_reverse)
+        return Response(xp.moveaxis(y, 0, 2).reshape(rows, length, systems * y.shape[3]), last, last_reverse)
 
     def _feed(self, s: int, u: Array, y: Array) -> None:
         """Write D u into y."""
@@ -207,22 +206,23 @@ class DeviceProducts:
 
     def _states(self, s: int, u: Array, state: Array, *, reverse: bool) -> Array:
         """States (rows, L, n) of system s."""
-        xp, (rows, length, inputs) = self.device.xp, u.shape
-        driven = xp.matmul(u.reshape(-1, inputs), self.B[s]).view(self.Lambda.dtype).reshape(1, rows, length, -1)
+        xp, (rows, length, _) = self.device.xp, u.shape
         Lambda, state = self.Lambda[s : s + 1], xp.ascontiguousarray(state)[None]
+        driven = xp.matmul(_samples(u), self.B[s]).view(Lambda.dtype)
+        driven = driven.reshape(1, rows, length, Lambda.shape[1])
         return scan(self.device, Lambda, driven, state, reverse=reverse, look_back=self.look_back)[0]
 
     def _half(self, s: int, u: Array, state: Array, y: Array) -> Array:
         """Add Re(C x_k) to y; the last state."""
         states = self._states(s, u, state, reverse=False)
-        self._observe(self.C[s], states.reshape(-1, states.shape[2]), y.reshape(-1, y.shape[2]))
+        self._observe(self.C[s], _samples(states), _samples(y))
         return states[:, -1]
 
     def _reverse_half(self, s: int, u: Array, state: Array, y: Array, *, strict: bool) -> Array:
         """Add Re(C x_k), or Re(C x_{k+1}) if `strict`, to y; the state at the first sample."""
         states = self._states(s, u, state, reverse=True)
         last = states[:, 0].copy()
-        flat, out = states.reshape(-1, states.shape[2]), y.reshape(-1, y.shape[2])
+        flat, out = _samples(states), _samples(y)
         if strict:
             # One sample later in the flat list of samples: there, the first of a row follows the last of the row before.
             states[1:, 0] = state[:-1]
@@ -233,7 +233,14 @@ class DeviceProducts:
         return last
 
     def _observe(self, C: Array, states: Array, out: Array) -> None:
-        self.device.accumulate(states.view(C.dtype), C, out)
+        if C.size:  # there may be no state
+            self.device.accumulate(states.view(C.dtype), C, out)
+
+
+def _samples(array: Array) -> Array:
+    """Matrix of all samples of all rows; the same memory."""
+    rows, length, width = array.shape
+    return array.reshape(rows * length, width)
 
 
 def _blocks(systems: int, rows: int, length: int, samples: int) -> Iterator[tuple[int, slice, list[slice]]]:

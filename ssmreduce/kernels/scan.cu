@@ -18,21 +18,31 @@ __device__ inline void load(Value* batch, const Value* first, long long stride, 
     for (int j = 0; j < STEPS; j++) batch[j] = j < left ? first[j * stride] : Value{0, 0};
 }
 
-// Walk `count` steps from x; the next batch is on its way while one is worked on. Returns the last state.
+// Walk `count` steps from x; the next batch is on its way while one is worked on. Returns the last state if the count is
+// a multiple of STEPS. In single precision the state goes from batch to batch in double: rounded at every step, it would
+// lose a digit over 16384 of them.
 template <bool STORE>
 __device__ Value walk(Value a, Value x, Value* states, long long stride, long long count) {
+    constexpr bool SINGLE = sizeof(REAL) == 4;
+    Wide power = widen(a), exact = widen(x);
+    for (int span = 1; SINGLE && span < STEPS; span *= 2) power = advance(power, power, {0, 0});
     Value batch[STEPS], next[STEPS];
     load(next, states, stride, count);
     for (long long left = count; left > 0; left -= STEPS) {
 #pragma unroll
         for (int j = 0; j < STEPS; j++) batch[j] = next[j];
         load(next, states + STEPS * stride, stride, left - STEPS);
+        Value own = {0, 0};
 #pragma unroll
-        for (int j = 0; j < STEPS; j++)
-            if (j < left) {
-                x = advance(a, x, batch[j]);
-                if (STORE) states[j * stride] = x;
-            }
+        for (int j = 0; j < STEPS; j++) {
+            own = advance(a, own, batch[j]);
+            x = advance(a, x, batch[j]);
+            if (STORE && j < left) states[j * stride] = x;
+        }
+        if (SINGLE) {
+            exact = advance(power, exact, widen(own));
+            x = narrow(exact);
+        }
         states += STEPS * stride;
     }
     return x;
@@ -48,15 +58,14 @@ extern "C" __global__ void
     walk<true>(lambda[c.pole], starts[t], states + c.offset + first * c.stride, c.stride, min(chunk, length - first));
 }
 
-// Last state of every chunk from zero, ends[chunk][column].
+// Last state of every chunk but the last from zero, ends[chunk][column].
 extern "C" __global__ void
     chunk_ends(const Value* lambda, Value* states, Value* ends, long long length, long long order, long long rows,
                long long columns, long long chunk, long long reverse) {
     long long t = blockIdx.x * (long long)blockDim.x + threadIdx.x, first = t / columns * chunk;
-    if (first >= length) return;
+    if (first + chunk >= length) return;
     Column c(t % columns, length, order, rows, reverse);
-    ends[t] = walk<false>(lambda[c.pole], {0, 0}, states + c.offset + first * c.stride, c.stride,
-                          min(chunk, length - first));
+    ends[t] = walk<false>(lambda[c.pole], {0, 0}, states + c.offset + first * c.stride, c.stride, chunk);
 }
 
 // From the ends of the chunks to their starts, in place. In double: a rounded power would be applied to each chunk
@@ -70,7 +79,7 @@ extern "C" __global__ void
     Wide power = powers[2 * c.pole + 1], x = widen(state[column]);
     Value batch[STEPS];
     for (Value* end = ends + column; chunks > 0; chunks -= STEPS, end += STEPS * columns) {
-        load(batch, end, columns, chunks);
+        load(batch, end, columns, chunks - 1);
 #pragma unroll
         for (int j = 0; j < STEPS; j++)
             if (j < chunks) {

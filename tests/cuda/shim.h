@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <utility>
 #include <vector>
@@ -58,7 +59,7 @@ struct Fiber {
     bool started = false, finished = true, spinning = false;
     ucontext_t context;
     jmp_buf resume;
-    std::vector<char> stack = std::vector<char>(STACK);
+    std::unique_ptr<char[]> stack{new char[STACK]};
 };
 
 inline Fiber* current;
@@ -100,8 +101,8 @@ __attribute__((noinline)) inline bool go_on(Fiber& fiber) {
         if (fiber.started) _longjmp(fiber.resume, 1);
         fiber.started = true;
         getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_stack.ss_sp = fiber.stack.get();
+        fiber.context.uc_stack.ss_size = STACK;
         makecontext(&fiber.context, enter, 0);
         swapcontext(&origin, &fiber.context);
     }

@@ -1,7 +1,6 @@
 """The CUDA sources compiled for the CPU behind shim.h, as a device of the engine's host side."""
 
 import ctypes
-import itertools
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,15 +15,15 @@ COMPILER = shutil.which("g++")
 KERNELS = ("pole_powers", "scan_chunks", "chunk_ends", "carry_chunks", "scan_look_back", "respond")
 POLICIES = ("ascending", "descending", "random", "starved", "eager", "eager_descending")
 OUTCOMES = ("finished", "deadlock", "overrun of shared memory")
-GUARD = 64  # words on either side of an array
+GUARD = 1024  # bytes on either side of an array
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is missing: the CUDA sources cannot be run on the CPU")
 
 
-def compile_shim(folder, real, source=None, name="kernels"):
-    """Library with the kernels for `real`, float or double."""
-    table = "".join(f'    if (!strcmp(name, "{k}")) shim::body = shim::bound({k}, args);\n' for k in KERNELS)
-    path = Path(folder) / f"{name}_{real}.cpp"
+def compile_shim(folder, real, source=None, kernels=KERNELS):
+    """Library with the kernels of a source, by default the engine's, for `real`, float or double."""
+    table = "".join(f'    if (!strcmp(name, "{k}")) shim::body = shim::bound({k}, args);\n' for k in kernels)
+    path = Path(folder) / f"kernels_{real}.cpp"
     path.write_text(
         f'#define REAL {real}\n#include "{HERE / "shim.h"}"\n{source or _device.source()}\n'
         'extern "C" int launch(const char* name, void** args, unsigned blocks, unsigned threads, size_t shared,\n'
@@ -56,7 +55,7 @@ class ShimDevice:
         self.launched.append((kernel, blocks, threads, shared))
         guarded = [_guarded(a) if isinstance(a, np.ndarray) else None for a in args]
         values = [
-            ctypes.c_longlong(a) if g is None else ctypes.c_void_p(g.ctypes.data + GUARD * 16)
+            ctypes.c_longlong(a) if g is None else ctypes.c_void_p(g.ctypes.data + GUARD)
             for a, g in zip(args, guarded, strict=True)
         ]
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
@@ -76,13 +75,17 @@ class ShimDevice:
 
 def _guarded(array):
     assert array.flags.c_contiguous
-    memory = np.full(array.nbytes + 2 * GUARD * 16, 0xFF, np.uint8)
-    memory[GUARD * 16 : GUARD * 16 + array.nbytes] = array.reshape(-1).view(np.uint8)
+    memory = np.full(array.nbytes + 2 * GUARD, 0xFF, np.uint8)
+    memory[GUARD : GUARD + array.nbytes] = array.reshape(-1).view(np.uint8)
     return memory
 
 
 def _unguarded(memory, array, kernel):
-    edges = itertools.chain(memory[: GUARD * 16], memory[GUARD * 16 + array.nbytes :])
-    if any(byte != 0xFF for byte in edges):
+    edges = np.delete(memory, np.s_[GUARD : GUARD + array.nbytes])
+    if (edges != 0xFF).any():
         raise ScheduleError(f"{kernel}: wrote outside an array")
-    array.reshape(-1).view(np.uint8)[:] = memory[GUARD * 16 : GUARD * 16 + array.nbytes]
+    inside, flat = memory[GUARD : GUARD + array.nbytes], array.reshape(-1).view(np.uint8)
+    if array.flags.writeable:
+        flat[:] = inside
+    elif not np.array_equal(flat, inside):
+        raise ScheduleError(f"{kernel}: wrote into an input")
