@@ -25,9 +25,10 @@ using std::min;
 
 namespace shim {
 
-enum Policy { ASCENDING, DESCENDING, RANDOM, STARVED, EAGER, EAGER_DESCENDING };
+enum Policy { ASCENDING, DESCENDING, RANDOM, STARVED, LAGGING, EAGER, EAGER_DESCENDING };
 enum Outcome { FINISHED, DEADLOCK, OVERRUN };
 constexpr size_t STACK = 1 << 16, GUARD = 256, WARP = 32;
+constexpr size_t FAIR = 4;  // passes until the first block is starved: it has taken its ticket, others wait for it
 
 struct Index {
     unsigned x;
@@ -56,7 +57,7 @@ struct Fiber {
     Warp* warp = nullptr;
     Barrier* waiting = nullptr;
     size_t generation = 0, shuffles = 0;
-    bool started = false, finished = true, spinning = false;
+    bool started = false, finished = true, spinning = false, lagging = false;
     ucontext_t context;
     jmp_buf resume;
     std::unique_ptr<char[]> stack{new char[STACK]};
@@ -91,7 +92,8 @@ inline void enter() {
 }
 
 // Run the fiber up to its next stop; whether it got anywhere.
-__attribute__((noinline)) inline bool go_on(Fiber& fiber) {
+__attribute__((noinline)) inline bool go_on(Fiber* pointer) {
+    Fiber& fiber = *pointer;
     if (fiber.finished) return false;
     if (fiber.waiting && fiber.waiting->generation == fiber.generation) return false;
     fiber.waiting = nullptr;
@@ -129,6 +131,7 @@ struct Device {
         block.running = size.x;
         block.barrier = Barrier();
         block.barrier.expected = size.x;
+        bool lagging = policy == LAGGING && random() % 2 == 0;
         for (unsigned t = 0; t < size.x; t++) {
             Fiber& fiber = fibers[slot][t];
             fiber.thread = {t};
@@ -138,6 +141,7 @@ struct Device {
             fiber.waiting = nullptr;
             fiber.shuffles = 0;
             fiber.started = fiber.finished = false;
+            fiber.lagging = lagging && random() % 8 == 0;
         }
     }
 
@@ -147,7 +151,7 @@ struct Device {
             size_t end = eager ? min(begin + WARP, list.size()) : list.size();
             for (bool again = true; again;) {
                 again = false;
-                for (size_t i = begin; i < end; i++) again |= go_on(*list[i]);
+                for (size_t i = begin; i < end; i++) again |= go_on(list[i]);
                 any |= again;
                 again &= eager;
             }
@@ -157,7 +161,7 @@ struct Device {
 
     Outcome run() {
         bool eager = policy >= EAGER, descending = policy == DESCENDING || policy == EAGER_DESCENDING;
-        while (true) {
+        for (size_t passes = 0;; passes++) {
             bool running = false;
             for (size_t slot = 0; slot < blocks.size(); slot++) {
                 if (blocks[slot].running == 0) fill(slot);
@@ -165,11 +169,18 @@ struct Device {
             }
             if (!running || outcome != FINISHED) return outcome;
             std::vector<Fiber*> list, starved;
-            for (auto& fiber : fibers)
-                for (Fiber& one : fiber) (policy == STARVED && &fiber == &fibers[0] ? starved : list).push_back(&one);
+            for (auto& block : fibers)
+                for (Fiber& fiber : block) {
+                    bool late = policy == STARVED ? passes >= FAIR && &block == &fibers[0] : fiber.lagging;
+                    (late ? starved : list).push_back(&fiber);
+                }
             if (descending) std::reverse(list.begin(), list.end());
-            if (policy == RANDOM) std::shuffle(list.begin(), list.end(), random);
-            if (!pass(list, eager) && !pass(starved, eager)) return DEADLOCK;
+            if (policy == RANDOM) {  // half of them go on, so that any one may fall behind by many stops
+                std::shuffle(list.begin(), list.end(), random);
+                starved.assign(list.begin() + list.size() / 2, list.end());
+                list.resize(list.size() / 2);
+            }
+            if (!pass(list, eager) && std::none_of(starved.begin(), starved.end(), go_on)) return DEADLOCK;
         }
     }
 };

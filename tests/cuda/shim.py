@@ -13,7 +13,7 @@ from ssmreduce.kernels import _device
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 KERNELS = ("pole_powers", "scan_chunks", "chunk_ends", "carry_chunks", "scan_look_back", "respond")
-POLICIES = ("ascending", "descending", "random", "starved", "eager", "eager_descending")
+POLICIES = ("ascending", "descending", "random", "starved", "lagging", "eager", "eager_descending")
 OUTCOMES = ("finished", "deadlock", "overrun of shared memory")
 GUARD = 1024  # bytes on either side of an array
 
@@ -40,10 +40,22 @@ class ScheduleError(AssertionError):
     """A launch that hangs, or that writes where it must not."""
 
 
+class Poisoned:
+    """NumPy, whose empty arrays hold NaN."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype):
+        array = np.empty(shape, dtype)
+        array.reshape(-1).view(np.uint8)[:] = 0xFF
+        return array
+
+
 class ShimDevice:
     """See `ssmreduce.kernels._device.Device`; arrays are NumPy's, and lie between guards of NaN in a launch."""
 
-    xp = np
+    xp = Poisoned()
 
     def __init__(self, library, *, processors=2, resident=3, policy="random", seed=0):
         self.library, self.processors, self.resident = library, processors, resident
