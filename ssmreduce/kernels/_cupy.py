@@ -91,10 +91,10 @@ def _context(array: Array) -> Iterator[None]:
         raise ArrayKindError("engine 'cupy' cannot be traced by jax.jit or jax.grad; use the default engine there")
     cupy, stream = optional_import("cupy", "cuda13"), nullcontext()
     if array_api_compat.is_torch_array(array):
-        if array.device.type != "cuda":
-            raise ArrayKindError(f"engine 'cupy' serves arrays on a CUDA device, got one on {array.device}")
         if array.requires_grad:
             raise ArrayKindError("engine 'cupy' is not differentiable; detach the tensors, or use the default engine")
+        if array.device.type != "cuda":
+            raise ArrayKindError(f"engine 'cupy' serves arrays on a CUDA device, got one on {array.device}")
         current = sys.modules["torch"].cuda.current_stream(array.device)
         stream = cupy.cuda.ExternalStream(current.cuda_stream, current.device_index)
         index = array.device.index

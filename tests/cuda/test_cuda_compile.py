@@ -1,0 +1,44 @@
+"""The exact strings that CuPy is given, compiled by NVRTC for several architectures; needs no device and no driver."""
+
+import re
+
+import pytest
+from shim import KERNELS
+
+from ssmreduce.kernels import _cupy, _device
+
+pytest.importorskip("cupy", reason="CuPy is missing: the CUDA sources cannot be compiled")
+
+
+def compiled(source, options):
+    """Machine code, or the compiler's log if it refuses."""
+    from cupy.cuda import nvrtc
+
+    try:
+        program = nvrtc.createProgram(source, "kernels.cu", [], [])
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"NVRTC is missing: pip install nvidia-cuda-nvrtc ({error})")
+    try:
+        nvrtc.compileProgram(program, options)
+    except nvrtc.NVRTCError:
+        return nvrtc.getProgramLog(program)
+    assert "warning" not in nvrtc.getProgramLog(program)
+    return nvrtc.getCUBIN(program)
+
+
+@pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("kind", ["complex64", "complex128"])
+def test_kernels_compile(kind, architecture):
+    code = compiled(_device.source(), (*_cupy.compiler_options(kind), f"-arch={architecture}"))
+    assert isinstance(code, bytes), code
+    for kernel in KERNELS:
+        assert f".text.{kernel}".encode() in code
+
+
+def test_the_compiler_refuses_what_is_wrong():
+    log = compiled(_device.source() + "\nsyntax error", _cupy.compiler_options("complex64"))
+    assert "error" in log
+
+
+def test_every_kernel_is_run_on_the_cpu():
+    assert set(re.findall(r"__global__ void(?: __launch_bounds__\(.*\))?\s+(\w+)\(", _device.source())) == set(KERNELS)
