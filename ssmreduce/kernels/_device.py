@@ -1,7 +1,6 @@
 """Host side of the CUDA kernels: which kernel, how many threads, which tables; on any device that can launch them."""
 
 from collections.abc import Iterator
-from functools import partial
 from importlib.resources import files
 from typing import Any, Protocol
 
@@ -21,7 +20,9 @@ class Device(Protocol):
     """
 
     xp: Any
-    processors: int
+
+    @property
+    def processors(self) -> int: ...
 
     def launch(self, kernel: str, blocks: int, threads: int, args: tuple, shared: int = 0) -> None:
         """Launch a kernel of `source(precision of its arrays)`; arrays go as pointers, Python integers as 64 bits."""
@@ -52,13 +53,13 @@ def chunk_length(columns: int, length: int, processors: int, batch: int) -> int:
 
 
 def fused_shape(rows: int, systems: int, order: int, processors: int) -> tuple[int, int]:
-    """Neighbouring systems, and shares of their states, that a block of `respond` takes; at most 16 warps.
+    """Neighbouring systems, and shares of their states, that a block of `respond` takes: a warp each, at most 16.
 
-    Eight systems fill a memory sector. Fewer, with their states shared out, where there would be too few blocks.
+    Eight systems fill a memory sector. Fewer, with their states shared out, where the device would have too few warps.
     """
-    for width, groups in ((8, 1), (8, 2), (4, 4), (2, 8), (1, 16)):
-        if rows * -(-systems // width) >= 2 * processors:
-            break
+    shapes = ((8, 1), (8, 2), (4, 4), (2, 8), (1, 16))
+    enough = (s for s in shapes if rows * -(-systems // s[0]) * s[0] * s[1] >= 32 * processors)
+    width, groups = next(enough, shapes[-1])
     return width, max(1, min(groups, order))
 
 
@@ -175,7 +176,7 @@ class DeviceProducts:
         xp, packed = device.xp, Products(layer, scan)
         self.device, self.Lambda, self.look_back = device, layer.Lambda, look_back
         self.B, self.C, self.D = (xp.ascontiguousarray(a[:, 0]) for a in (packed.B, packed.C, packed.D))
-        self.C_reverse = None if packed.C_reverse is None else xp.ascontiguousarray(packed.C_reverse[:, 0])
+        self.C_reverse: Array = None if packed.C_reverse is None else xp.ascontiguousarray(packed.C_reverse[:, 0])
         diagonal = xp.diagonal(self.D, axis1=1, axis2=2)
         if packed.inputs == packed.outputs and xp.count_nonzero(diagonal) == xp.count_nonzero(self.D):
             self.D = xp.ascontiguousarray(diagonal)  # as S5 has it: spares a product
@@ -186,7 +187,7 @@ class DeviceProducts:
         u = xp.ascontiguousarray(xp.moveaxis(u.reshape(rows, length, systems, width // systems), 2, 0))
         y = xp.empty((systems, rows, length, self.C.shape[2]), dtype=u.dtype)
         last = xp.array(state)
-        last_reverse = None if self.C_reverse is None else xp.array(state_reverse)
+        last_reverse: Array = None if self.C_reverse is None else xp.array(state_reverse)
         samples = max(_SHORTEST, _WORKSPACE_BYTES // max(1, self.Lambda[0].nbytes))
         for s, row, spans in _blocks(systems, rows, length, samples):
             for span in spans:
@@ -224,7 +225,7 @@ class DeviceProducts:
         last = states[:, 0].copy()
         flat, out = _samples(states), _samples(y)
         if strict:
-            # One sample later in the flat list of samples: there, the first of a row follows the last of the row before.
+            # One sample later in the flat list of samples, where a row begins after the last sample of the row before.
             states[1:, 0] = state[:-1]
             self._observe(self.C_reverse[s], flat[1:], out[:-1])
             self._observe(self.C_reverse[s], self.device.xp.ascontiguousarray(state[-1:]), out[-1:])

@@ -9,7 +9,7 @@ KINDS = {"float": (np.float32, np.complex64, 2e-6), "double": (np.float64, np.co
 LAYERS = [
     (1, 1, 1, 1, 1, 1),
     (3, 40, 2, 5, 1, 1),
-    (1, 600, 9, 33, 1, 1),  # two spans; two blocks, one of them ragged; two groups of states
+    (1, 600, 9, 33, 1, 1),  # two spans; two blocks, one of them ragged; more states than lanes
     (2, 513, 1, 3, 1, 1),
     (2, 512, 3, 1, 1, 1),
     (2, 9, 3, 0, 1, 1),

@@ -17,7 +17,7 @@ POLICIES = ("ascending", "descending", "random", "starved", "lagging", "eager", 
 OUTCOMES = ("finished", "deadlock", "overrun of shared memory")
 GUARD = 1024  # bytes on either side of an array
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is missing: the CUDA sources cannot be run on the CPU")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no g++ to run the CUDA sources on the CPU")
 
 
 def compile_shim(folder, real, source=None, kernels=KERNELS):
