@@ -61,8 +61,9 @@ def simulate(
     strict_reverse : bool, default False
         The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
         bidirectional layer of S4, where S5's includes the sample itself.
-    engine : {"numba", "reference"}, optional
-        By default Numba for NumPy arrays, and the reference loop, in the namespace of `u`, for others.
+    engine : {"numba", "reference", "cupy", "cupy-look-back"}, optional
+        By default Numba for NumPy arrays, CuPy for its arrays, and the reference loop, in the namespace of `u`, for
+        others. ``"cupy"`` also takes CUDA arrays of PyTorch and JAX; see :ref:`gpu`.
 
     Returns
     -------
@@ -109,7 +110,8 @@ def simulate_chunk(
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     strict_reverse : bool, default False
         See `simulate`.
-    engine : {"numba", "reference"}, optional
+    engine : {"numba", "reference", "cupy", "cupy-look-back"}, optional
+        See `simulate`.
 
     Returns
     -------

@@ -1,6 +1,8 @@
 """The exact strings that CuPy is given, compiled by NVRTC for several architectures; needs no device and no driver."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
 from shim import KERNELS
@@ -33,6 +35,17 @@ def test_kernels_compile(kind, architecture):
     assert isinstance(code, bytes), code
     for kernel in KERNELS:
         assert f".text.{kernel}".encode() in code
+
+
+def test_blocks_of_the_fused_kernel_have_enough_registers():
+    pytest.importorskip("cupy.cuda.nvrtc")
+    path = Path(__file__).parents[2] / "benchmarks" / "cuda_resources.py"
+    spec = importlib.util.spec_from_file_location("cuda_resources", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.resources("complex64", "sm_90")
+    assert set(found) == set(KERNELS)
+    assert found["respond"][0] * 16 * _device.LANES <= 65536
 
 
 def test_the_compiler_refuses_what_is_wrong():

@@ -42,6 +42,15 @@ def test_without_a_mutant_all_is_well(library, scenario):
         assert complaint(library, scenario, schedule) is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("policy", ["random", "lagging"])
+def test_without_a_mutant_all_is_well_under_many_schedules(library, scenario, policy):
+    for seed in range(40):
+        schedule = {"policy": policy, "resident": seed % 8 + 1, "seed": seed}
+        assert complaint(library, scenario, schedule) is None, schedule
+
+
 @pytest.mark.parametrize("number", range(1, len(MUTANTS) + 1), ids=lambda n: f"{MUTANTS[n - 1][0]}-{n}")
 def test_a_mutant_fails_under_some_schedule(complaints, number):
     assert complaints[number], MUTANTS[number - 1]
