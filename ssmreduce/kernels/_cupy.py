@@ -15,12 +15,12 @@ from ..errors import ArrayKindError
 from . import _device
 from ._layer import Layer, Response
 
-OPTIONS = {np.dtype(np.complex64): "float", np.dtype(np.complex128): "double"}
+_REAL = {np.dtype(np.complex64): "float", np.dtype(np.complex128): "double"}
 
 
 def compiler_options(kind: Any) -> tuple[str, ...]:
     """Options with which `_device.source` is compiled for a complex dtype."""
-    return ("--std=c++17", f"-DREAL={OPTIONS[np.dtype(kind)]}")
+    return ("--std=c++17", f"-DREAL={_REAL[np.dtype(kind)]}")
 
 
 @cache
@@ -91,22 +91,29 @@ def _context(array: Array) -> Iterator[None]:
         raise ArrayKindError("engine 'cupy' cannot be traced by jax.jit or jax.grad; use the default engine there")
     cupy, stream = optional_import("cupy", "cuda13"), nullcontext()
     if array_api_compat.is_torch_array(array):
-        if array.requires_grad:
-            raise ArrayKindError("engine 'cupy' is not differentiable; detach the tensors, or use the default engine")
         if array.device.type != "cuda":
             raise ArrayKindError(f"engine 'cupy' serves arrays on a CUDA device, got one on {array.device}")
-        current = sys.modules["torch"].cuda.current_stream(array.device)
-        stream = cupy.cuda.ExternalStream(current.cuda_stream, current.device_index)
+        stream = cupy.cuda.Stream.from_external(_TorchStream(sys.modules["torch"].cuda.current_stream(array.device)))
         index = array.device.index
     elif array_api_compat.is_cupy_array(array):
         index = array.device.id
     else:
-        (device,) = array.devices()
-        if device.platform not in ("gpu", "cuda"):
-            raise ArrayKindError(f"engine 'cupy' serves arrays on a CUDA device, got one on {device}")
+        device, *others = array.devices()
+        if others or device.platform not in ("gpu", "cuda"):
+            raise ArrayKindError(f"engine 'cupy' serves arrays on a CUDA device, got one on {[device, *others]}")
         index = device.local_hardware_id
     with cupy.cuda.Device(index), stream:
         yield
+
+
+class _TorchStream:
+    """CUDA stream protocol for PyTorch's streams, of which older ones do not know it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.pointer = stream.cuda_stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
 
 
 def _borrowed(array: Array | None) -> Array | None:
@@ -114,7 +121,9 @@ def _borrowed(array: Array | None) -> Array | None:
     if array is None or array_api_compat.is_cupy_array(array):
         return array
     if array_api_compat.is_torch_array(array):
-        array = array.detach().resolve_conj()
+        if array.requires_grad:
+            raise ArrayKindError("engine 'cupy' is not differentiable; detach the tensors, or use the default engine")
+        array = array.resolve_conj()
     return optional_import("cupy", "cuda13").from_dlpack(array)
 
 

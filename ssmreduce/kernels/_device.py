@@ -183,12 +183,12 @@ class DeviceProducts:
 
     def run(self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False) -> Response:
         """See `Products.run`."""
-        xp, (rows, length, width), systems = self.device.xp, u.shape, self.Lambda.shape[0]
-        u = xp.ascontiguousarray(xp.moveaxis(u.reshape(rows, length, systems, width // systems), 2, 0))
+        xp, (rows, length, _), (systems, order) = self.device.xp, u.shape, self.Lambda.shape
+        u = xp.ascontiguousarray(xp.moveaxis(u.reshape(rows, length, systems, self.B.shape[1]), 2, 0))
         y = xp.empty((systems, rows, length, self.C.shape[2]), dtype=u.dtype)
         last = xp.array(state)
         last_reverse: Array = None if self.C_reverse is None else xp.array(state_reverse)
-        samples = max(_SHORTEST, _WORKSPACE_BYTES // max(1, self.Lambda[0].nbytes))
+        samples = max(_SHORTEST, _WORKSPACE_BYTES // max(1, order * self.Lambda.itemsize))
         for s, row, spans in _blocks(systems, rows, length, samples):
             for span in spans:
                 self._feed(s, u[s, row, span], y[s, row, span])

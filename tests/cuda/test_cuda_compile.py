@@ -12,14 +12,20 @@ from ssmreduce.kernels import _cupy, _device
 pytest.importorskip("cupy", reason="CuPy is missing: the CUDA sources cannot be compiled")
 
 
-def compiled(source, options):
-    """Machine code, or the compiler's log if it refuses."""
+@pytest.fixture
+def nvrtc():
     from cupy.cuda import nvrtc
 
     try:
-        program = nvrtc.createProgram(source, "kernels.cu", [], [])
+        nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"NVRTC is missing: pip install nvidia-cuda-nvrtc ({error})")
+    return nvrtc
+
+
+def compiled(nvrtc, source, options):
+    """Machine code, or the compiler's log if it refuses."""
+    program = nvrtc.createProgram(source, "kernels.cu", [], [])
     try:
         nvrtc.compileProgram(program, options)
     except nvrtc.NVRTCError:
@@ -30,15 +36,14 @@ def compiled(source, options):
 
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_80", "sm_90", "sm_100"])
 @pytest.mark.parametrize("kind", ["complex64", "complex128"])
-def test_kernels_compile(kind, architecture):
-    code = compiled(_device.source(), (*_cupy.compiler_options(kind), f"-arch={architecture}"))
+def test_kernels_compile(nvrtc, kind, architecture):
+    code = compiled(nvrtc, _device.source(), (*_cupy.compiler_options(kind), f"-arch={architecture}"))
     assert isinstance(code, bytes), code
     for kernel in KERNELS:
         assert f".text.{kernel}".encode() in code
 
 
-def test_blocks_of_the_fused_kernel_have_enough_registers():
-    pytest.importorskip("cupy.cuda.nvrtc")
+def test_blocks_of_the_fused_kernel_have_enough_registers(nvrtc):
     path = Path(__file__).parents[2] / "benchmarks" / "cuda_resources.py"
     spec = importlib.util.spec_from_file_location("cuda_resources", path)
     module = importlib.util.module_from_spec(spec)
@@ -48,8 +53,8 @@ def test_blocks_of_the_fused_kernel_have_enough_registers():
     assert found["respond"][0] * 16 * _device.LANES <= 65536
 
 
-def test_the_compiler_refuses_what_is_wrong():
-    log = compiled(_device.source() + "\nsyntax error", _cupy.compiler_options("complex64"))
+def test_the_compiler_refuses_what_is_wrong(nvrtc):
+    log = compiled(nvrtc, _device.source() + "\nsyntax error", _cupy.compiler_options("complex64"))
     assert "error" in log
 
 

@@ -1,6 +1,7 @@
 """The CuPy engine: what it refuses without a device, and, where there is one, the cases of every engine."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,9 +45,8 @@ def test_tensors_that_do_not_fit(torch_cpu, engine):
     ssm, u = torch_cpu
     with pytest.raises(ArrayKindError, match="CUDA device, got one on cpu"):
         simulate(ssm, u, engine=engine)
-    ssm.Lambda.requires_grad_()
     with pytest.raises(ArrayKindError, match="not differentiable; detach"):
-        simulate(ssm, u, engine=engine)
+        _cupy._borrowed(u.requires_grad_())
 
 
 @ENGINES
@@ -68,6 +68,13 @@ def test_module_is_built_from_the_source_and_compiled_later():
     assert module.code == _device.source()
     assert module is _cupy._module(np.dtype(np.complex64))
     assert module is not _cupy._module(np.dtype(np.complex128))
+
+
+@pytest.mark.parametrize("pointer", [0, 64])
+def test_torch_streams_are_used_by_their_pointer(pointer):
+    cupy = pytest.importorskip("cupy")
+    stream = cupy.cuda.Stream.from_external(_cupy._TorchStream(SimpleNamespace(cuda_stream=pointer)))
+    assert stream.ptr == pointer
 
 
 # ---------------------------------------------------------------- on a device
