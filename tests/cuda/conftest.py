@@ -7,7 +7,7 @@ import shim
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory):
     if shim.COMPILER is None:
-        pytest.skip("g++ is missing: the CUDA sources cannot be run on the CPU")
+        pytest.skip("no g++ on Linux to run the CUDA sources on the CPU")
     folder = tmp_path_factory.mktemp("shim")
     return {real: shim.compile_shim(folder, real) for real in ("float", "double")}
 

@@ -105,9 +105,10 @@ def mutated(source):
         assert (source.count(context), context.count(original)) == (1, 1), (context, original)
         edits.append((source.index(context) + context.index(original), number, original, other))
     for start, number, original, other in sorted(edits, reverse=True):
-        statement = original.endswith(";")
-        both = f"if (mutant == {number}) {{ {other} }} else {{ {original} }}"
-        text = both if statement else f"(mutant == {number} ? ({other}) : ({original}))"
+        if original.endswith(";"):
+            text = f"if (mutant == {number}) {{ {other} }} else {{ {original} }}"
+        else:
+            text = f"(mutant == {number} ? ({other}) : ({original}))"
         source = source[:start] + text + source[start + len(original) :]
     return f'extern "C" int mutant;\nint mutant = 0;\n{source}'
 
