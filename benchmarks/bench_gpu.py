@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import time
+from functools import partial
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would leave CuPy no memory
 
@@ -108,7 +109,7 @@ def measure_scans(rng, repeat, copy):
     """The scan alone, in place: 16 bytes an element."""
     import cupy
 
-    from ssmreduce.kernels import _cupy, _cupy_look_back
+    from ssmreduce.kernels import _cupy, _device
 
     print(row("scan (rows, L, n)", "engine"), "        ms       GB/s  % of copy   JAX (ms)")
     for rows, length, states in SCANS:
@@ -116,8 +117,10 @@ def measure_scans(rng, repeat, copy):
         inputs = rng.normal(size=(rows, length, states)).astype(np.complex64)
         peer = associative_scan(Lambda[0], inputs)
         poles, values, state = cupy.asarray(Lambda), cupy.asarray(inputs[None]), cupy.zeros((1, rows, states), "F")
-        for name, engine in (("cupy", _cupy), ("cupy-look-back", _cupy_look_back)):
-            taken = milliseconds(lambda: engine.scan(poles, values, state, reverse=False), repeat)  # noqa: B023
+        device = _cupy.CuPyDevice(values.dtype)
+        for name, back in (("cupy", False), ("cupy-look-back", True)):
+            run = partial(_device.scan, device, poles, values, state, reverse=False, look_back=back)
+            taken = milliseconds(run, repeat)
             speed = 16 * inputs.size / 1e6 / taken
             print(row(str((rows, length, states)), name, taken, speed, 100 * speed / copy, peer))
 

@@ -48,6 +48,7 @@ from .reduction import (
 )
 from .report import Comparison, Inspection, compare, inspect
 from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
+from .scan import scan
 from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, pair_hinf, score
 from .search import Search, SearchPoint, search
 from .selection import Selection, select
@@ -141,6 +142,7 @@ __all__ = [
     "replace_system",
     "save",
     "save_calibration",
+    "scan",
     "score",
     "search",
     "select",

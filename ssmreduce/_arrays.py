@@ -45,7 +45,11 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
 
 def to_numpy(value: Array) -> np.ndarray:
     """Copy to the host where needed; for messages, counts and sorting, not for hot paths."""
-    return np.asarray(value.detach().cpu() if array_api_compat.is_torch_array(value) else value)
+    if array_api_compat.is_torch_array(value):
+        value = value.detach().cpu()
+    elif array_api_compat.is_cupy_array(value):
+        value = value.get()
+    return np.asarray(value)
 
 
 def is_traced(value: Array) -> bool:

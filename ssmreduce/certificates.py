@@ -79,7 +79,7 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
     Parameters
     ----------
     ssm : DiagonalSSM
-        The original. Batch axes allowed.
+        The original. Batch axes allowed. Arrays of a device are taken to the host.
     reduced : DiagonalSSM
         Made by any method, of the same inputs, outputs and batch.
     rtol : float, default 1e-3

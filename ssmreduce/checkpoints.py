@@ -207,11 +207,17 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     MissingDependencyError
         msgpack or torch is needed and not installed.
     """
+    kind = format_of(path)
+    write_whole(path, lambda temporary: _WRITERS[kind](temporary, params, metadata))
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """Format that a file's suffix names; `CheckpointFormatError` where it names none."""
     path = Path(path)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise CheckpointFormatError(f"cannot tell a format from {path.name!r}; use one of {', '.join(_SUFFIXES)}")
-    write_whole(path, lambda temporary: _WRITERS[kind](temporary, params, metadata))
+    return kind
 
 
 def _array(what: str, leaf: Any, kind: str, dtype_kinds: str = "biufc") -> np.ndarray:

@@ -5,6 +5,10 @@ class SSMReduceError(Exception):
     """Base class of every error that ssmreduce raises on purpose."""
 
 
+class ArgumentError(SSMReduceError, TypeError):
+    """An argument of another kind than is needed: a path for a model, an array for a mapping, text for a number."""
+
+
 class ShapeError(SSMReduceError, ValueError):
     """Arrays whose shapes do not fit together."""
 
@@ -23,6 +27,10 @@ class UnstableSystemError(SSMReduceError, ValueError):
 
 class PrecisionWarning(UserWarning):
     """Input whose precision is too low for what is computed from it."""
+
+
+class CaptureWarning(UserWarning):
+    """Layer inputs recorded from a network in a state in which they differ from those of inference."""
 
 
 class NotCausalError(SSMReduceError, ValueError):
@@ -49,6 +57,10 @@ class UnknownLayerError(SSMReduceError, KeyError):
     """A layer name that the model does not have."""
 
     __str__ = Exception.__str__  # KeyError would show the message in quotes
+
+
+class EvaluationError(SSMReduceError, RuntimeError):
+    """A function of the user's own that failed, or returned what it must not."""
 
 
 class MissingFileError(SSMReduceError, FileNotFoundError):

@@ -38,7 +38,7 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
     Parameters
     ----------
     ssm : DiagonalSSM
-        Any poles, causal or bidirectional; no batch axes.
+        Any poles, causal or bidirectional; no batch axes. Arrays of a device are taken to the host.
     horizon : int
         Sequence length, >= 1.
     rtol : float, default 1e-10
@@ -131,7 +131,7 @@ def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float 
     Parameters
     ----------
     ssm : DiagonalSSM
-        Stable; causal or bidirectional. Batch axes allowed.
+        Stable; causal or bidirectional. Batch axes allowed. Arrays of a device are taken to the host.
     max_lags : int, default 65536
         Lags that are summed at most.
     rtol : float, default 1e-6

@@ -12,6 +12,7 @@ from .systems import DiagonalSSM, take_states
 from .trees import Params, rebuild
 
 FORMS = ("compact", "mask", "padded")
+MODEL_ADVICE = "a model is needed, as load, read, prune, reduce, ... return it"
 
 
 class Lens(Protocol):

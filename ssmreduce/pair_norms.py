@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import array_api_compat
 import numpy as np
 
 from ._arrays import Array, namespace, one_minus_abs, to_numpy
@@ -190,7 +191,8 @@ def _bidirectional(ssm: DiagonalSSM, threads: int | None) -> Array:
         ssm.conj_sym,
     )
     gains = peak_gain(each, rtol=_RTOL, max_samples=2000, threads=threads).gain
-    return xp.asarray(np.where(~stable & (size > 0), np.inf, gains))
+    gains = np.where(~stable & (size > 0), np.inf, gains)
+    return xp.asarray(gains, device=array_api_compat.device(ssm.Lambda))
 
 
 def _triangle(columns: np.ndarray) -> np.ndarray:

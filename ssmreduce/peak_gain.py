@@ -59,7 +59,7 @@ def peak_gain(
     ----------
     ssm : DiagonalSSM or StateSpace
         Stable. Any number of inputs and outputs; each system of a batch has its own peak gain (the gain of the layer
-        that they form together is the largest).
+        that they form together is the largest). Arrays of a device are taken to the host.
     rtol : float, default 1e-6
         ``upper / gain - 1`` to stop at; tight values cost little. Where rounding of the frequency response does not
         allow it, the bracket is wider and says so.
@@ -170,7 +170,7 @@ def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int
     Parameters
     ----------
     ssm : DiagonalSSM or StateSpace
-        Causal and stable.
+        Causal and stable. Arrays of a device are taken to the host.
     rtol : float, default 1e-6
         Relative accuracy; see `peak_gain`, which also returns the bracket.
     threads : int, optional

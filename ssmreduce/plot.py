@@ -1,6 +1,10 @@
-"""Plots with matplotlib; each takes and returns an Axes."""
+"""Plots with matplotlib; each takes and returns an Axes.
 
-from collections.abc import Mapping
+Legends with many entries stand on the right of the axes; a figure of your own makes room with ``layout="constrained"``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,9 @@ from .sweep import Sweep
 from .systems import DiagonalSSM
 
 _MARKERS = "osD^v<>P*X"
+_MANY = 8  # names beyond which they are shortened, and lines beyond which a legend would hide them
+_ROWS = 20  # of a legend that is no higher than the figure
+_ENTRIES = 40  # of a legend or an axis, at most
 
 
 def _axes(ax: Any) -> Any:
@@ -26,13 +33,50 @@ def _axes(ax: Any) -> Any:
     return figure.add_subplot()
 
 
-def _finished(ax: Any, xlabel: str, ylabel: str) -> Any:
+def _finished(ax: Any, xlabel: str, ylabel: str, *, beside: bool = False, title: str = "") -> Any:
+    """Labels, grid, and a legend, beside the axes where it would hide something or is long."""
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.grid(alpha=0.3)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
+    handles, labels = ax.get_legend_handles_labels()
+    shown = _spread(len(handles))
+    handles, labels = [handles[i] for i in shown], [labels[i] for i in shown]
+    if beside or len(handles) > _MANY:
+        columns = -(-len(handles) // _ROWS)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "ncols": columns, "fontsize": "small"}
+        ax.legend(handles, labels, frameon=False, title=title or None, **place)
+    elif handles:
+        ax.legend(handles, labels, framealpha=0.8, edgecolor="none")
     return ax
+
+
+def _spread(count: int) -> list[int]:
+    """Indices of at most `_ENTRIES` of so many, the first and the last among them."""
+    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, _ENTRIES))})
+
+
+def _colours(count: int) -> list:
+    """Colours that can be told apart, none of them grey; of many the order shows."""
+    colormaps = optional_import("matplotlib", "plot").colormaps
+    if count <= 9:
+        return [colour for i, colour in enumerate(colormaps["tab10"].colors) if i != 7][:count]
+    return list(colormaps["viridis"](np.linspace(0.0, 0.92, count)))
+
+
+def _short_names(names: Iterable[str]) -> tuple[list[str], str]:
+    """Names of layers, without what all of them begin and end with where they are many; and what that is."""
+    names = list(names)
+    if len(names) <= _MANY:
+        return names, ""
+    parts = [re.findall("[^/.]+[/.]?", name) for name in names]
+    most = min(len(one) for one in parts) - 1
+    head = next((i for i in range(most) if len({one[i] for one in parts}) > 1), most)
+    tail = next((i for i in range(most - head) if len({one[-1 - i] for one in parts}) > 1), most - head)
+    middle = ["".join(one[head : len(one) - tail]) for one in parts]
+    end = middle[0][-1:] if tail else ""
+    return [text.rstrip("/.") for text in middle], "".join(
+        [*parts[0][:head], "*", end, *parts[0][len(parts[0]) - tail :]]
+    )
 
 
 def trade_off(sweep: Sweep, *, ax: Any = None, label: str = "value") -> Any:
@@ -63,9 +107,11 @@ def trade_off(sweep: Sweep, *, ax: Any = None, label: str = "value") -> Any:
     'states dropped (%)'
     """
     ax = _axes(ax)
+    colours = _colours(len(sweep.methods))
     for i, method in enumerate(sweep.methods):
         ratios, values = sweep.curve(method)
-        ax.plot(100 * ratios, values, marker=_MARKERS[i % len(_MARKERS)], markersize=4.5, linewidth=1.5, label=method)
+        style = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 4.5, "linewidth": 1.5, "color": colours[i]}
+        ax.plot(100 * ratios, values, label=method, **style)
     return _finished(ax, "states dropped (%)", label)
 
 
@@ -96,11 +142,13 @@ def hankel_singular_values(systems: Mapping[str, DiagonalSSM], *, ax: Any = None
     'log'
     """
     ax = _axes(ax)
-    for label, ssm in systems.items():
+    labels, all_of_them = _short_names(systems)
+    for label, colour, ssm in zip(labels, _colours(len(labels)), systems.values(), strict=True):
         values = to_numpy(_hankel_singular_values(ssm)).reshape(-1, 2 * ssm.order).max(axis=0)
         values = values[values > 1e-16 * values.max(initial=0.0)]
-        ax.semilogy(np.arange(1, values.size + 1) / (2 * ssm.order), values, marker=".", linewidth=1, label=label)
-    return _finished(ax, "index / real order", "Hankel singular value")
+        at = np.arange(1, values.size + 1) / (2 * ssm.order)
+        ax.semilogy(at, values, marker=".", linewidth=1, label=label, color=colour)
+    return _finished(ax, "index / real order", "Hankel singular value", title=all_of_them)
 
 
 def poles(ssm: DiagonalSSM, reduced: Mapping[str, DiagonalSSM], *, ax: Any = None) -> Any:
@@ -132,12 +180,15 @@ def poles(ssm: DiagonalSSM, reduced: Mapping[str, DiagonalSSM], *, ax: Any = Non
     ax = _axes(ax)
     arc = np.linspace(0.0, np.pi, 200)
     ax.plot(np.cos(arc), np.sin(arc), color="0.6", linewidth=0.8)
-    for i, (label, one) in enumerate({"original": ssm, **reduced}.items()):
+    styles: list[dict] = [{"color": "0.8", "markersize": 6.5}]
+    for colour, size in zip(_colours(len(reduced)), np.linspace(7.0, 2.5, len(reduced)), strict=True):
+        # hollow and ever smaller: poles that stay are at one place in every system
+        styles.append({"color": colour, "markersize": size, "markerfacecolor": "none", "markeredgewidth": 1.0})
+    for i, (label, one) in enumerate([("original", ssm), *reduced.items()]):
         Lambda = to_numpy(one.Lambda).ravel()
-        style = {"color": "0.7", "markersize": 7} if i == 0 else {"markersize": 4}
-        ax.plot(Lambda.real, abs(Lambda.imag), _MARKERS[i % len(_MARKERS)], linestyle="", label=label, **style)
+        ax.plot(Lambda.real, abs(Lambda.imag), _MARKERS[i % len(_MARKERS)], linestyle="", label=label, **styles[i])
     ax.set_aspect("equal")
-    return _finished(ax, "Re", "|Im|")
+    return _finished(ax, "Re", "|Im|", beside=True)
 
 
 def layer_scores(scores: Scores, *, ax: Any = None) -> Any:
@@ -163,14 +214,15 @@ def layer_scores(scores: Scores, *, ax: Any = None) -> Any:
     'score (mine)'
     """
     ax = _axes(ax)
-    for name, values in scores.items():
+    labels, all_of_them = _short_names(scores)
+    for label, colour, values in zip(labels, _colours(len(labels)), scores.values(), strict=True):
         values = -np.sort(-values[np.isfinite(values)], axis=None)
-        ax.semilogy(np.arange(1, values.size + 1), values, linewidth=1.2, label=name)
-    return _finished(ax, "state, largest first", f"score ({scores.method})")
+        ax.semilogy(np.arange(1, values.size + 1), values, linewidth=1.2, label=label, color=colour)
+    return _finished(ax, "state, largest first", f"score ({scores.method})", title=all_of_them)
 
 
 def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any = None) -> Any:
-    """Stored states that are left in every layer, a group of bars a layer.
+    """Stored states that are left in every layer, a group of bars a layer in front of the original's.
 
     Parameters
     ----------
@@ -197,13 +249,18 @@ def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any 
     ['original', 'same']
     """
     ax = _axes(ax)
-    everyone = {"original": model, **candidates}
-    width = 0.8 / len(everyone)
-    for i, (label, one) in enumerate(everyone.items()):
-        at = np.arange(len(model)) + (i - (len(everyone) - 1) / 2) * width
-        ax.bar(at, [one.orders[name] for name in model], width, color="0.8" if i == 0 else None, label=label)
-    ax.set_xticks(np.arange(len(model)), list(model), rotation=20, ha="right")
-    return _finished(ax, "", "stored states")
+    layers = np.arange(len(model))
+    ax.bar(layers, list(model.orders.values()), 0.9, color="0.88", label="original")
+    width = 0.8 / max(1, len(candidates))
+    for i, (colour, (label, one)) in enumerate(zip(_colours(len(candidates)), candidates.items(), strict=True)):
+        orders = one.orders
+        at = layers + (i - (len(candidates) - 1) / 2) * width
+        ax.bar(at, [orders[name] for name in model], width, color=colour, label=label)
+    names, all_of_them = _short_names(model)
+    shown = _spread(len(names))
+    turned = {"rotation": 90} if all_of_them else {"rotation": 20, "ha": "right"}
+    ax.set_xticks(layers[shown], [names[i] for i in shown], fontsize="small", **turned)
+    return _finished(ax, all_of_them, "stored states", beside=True)
 
 
 def singular_values(
@@ -247,9 +304,10 @@ def singular_values(
     ax.loglog(omega, values.max(axis=1), color="0.3", label="original")
     if values.shape[1] > 1:
         ax.fill_between(omega, values.min(axis=1), values.max(axis=1), color="0.9")
-    for label, one in (reduced or {}).items():
+    reduced = reduced or {}
+    for colour, (label, one) in zip(_colours(len(reduced)), reduced.items(), strict=True):
         error = _gains(error_system(ssm, one), omega).max(axis=1)
-        ax.loglog(omega, error, linewidth=1.2, label=f"error of {label}")
+        ax.loglog(omega, error, linewidth=1.2, label=f"error of {label}", color=colour)
     return _finished(ax, "frequency (rad/sample)", "gain")
 
 

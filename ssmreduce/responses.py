@@ -1,6 +1,7 @@
 """Responses of a system: to an input sequence, to an impulse, to frequencies."""
 
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -61,9 +62,10 @@ def simulate(
     strict_reverse : bool, default False
         The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
         bidirectional layer of S4, where S5's includes the sample itself.
-    engine : {"numba", "reference", "cupy", "cupy-look-back"}, optional
-        By default Numba for NumPy arrays, CuPy for its arrays, and the reference loop, in the namespace of `u`, for
-        others. ``"cupy"`` also takes CUDA arrays of PyTorch and JAX; see :ref:`gpu`.
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
+        By default the one of the library of `u`: Numba for NumPy arrays, and the reference loop, in the namespace of
+        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; ``"cupy"`` also takes their CUDA
+        arrays. See :doc:`/theory/engines`.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def simulate_chunk(
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     strict_reverse : bool, default False
         See `simulate`.
-    engine : {"numba", "reference", "cupy", "cupy-look-back"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
         See `simulate`.
 
     Returns
@@ -144,7 +146,7 @@ def simulate_chunk(
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
     layer = _prepared(ssm, u, engine_for(u, engine))
     y, last, last_reverse = layer.run(
-        xp.reshape(u, (_product(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
+        xp.reshape(u, (prod(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
     )
     shape = (*lead, *ssm.batch, ssm.order)
     return Chunk(
@@ -170,7 +172,7 @@ def _layer(ssm: DiagonalSSM, u: Array) -> Layer:
     xp = namespace(u)
 
     def flat(value: Array, dtype: object) -> Array:
-        return xp.astype(xp.reshape(value, (_product(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
+        return xp.astype(xp.reshape(value, (prod(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
 
     kind = _complex(u)
     reverse = None if ssm.C_reverse is None else flat(ssm.C_reverse * ssm.kappa, kind)
@@ -188,10 +190,12 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
     """State as (rows, systems, n) in the precision of the input; zeros by default."""
     xp = namespace(u)
     lead = tuple(u.shape[:-2])
-    shape = (_product(lead), _product(ssm.batch), ssm.order)
+    shape = (prod(lead), prod(ssm.batch), ssm.order)
     if value is None:
         return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
-    value = xp.asarray(value)
+    namespace(u, value)  # arrays of one library, or lists
+    known = array_api_compat.is_array_api_obj(value)
+    value = value if known else xp.asarray(value, device=array_api_compat.device(u))
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise NonFiniteError(f"{name} holds NaN or infinite values")
     if tuple(value.shape) != (*lead, *ssm.batch, ssm.order):
@@ -201,21 +205,17 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     xp = namespace(u, ssm.Lambda)
-    if xp is namespace(np.empty(0)):
+    if isinstance(ssm.Lambda, np.ndarray):
         u = np.asarray(u)
         u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
         if not np.isfinite(u).all():
             raise NonFiniteError("u holds NaN or infinite values")
-    width = _product(ssm.batch) * ssm.inputs
+    width = prod(ssm.batch) * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
     if u.dtype not in (xp.float32, xp.float64):
         raise ArrayKindError(f"u has dtype {u.dtype}; expected float32 or float64")
     return u
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:
@@ -299,7 +299,9 @@ def frequency_response(ssm: DiagonalSSM, omega: Array) -> Array:
     array([2.+0.j])
     """
     xp = namespace(ssm.Lambda)
-    omega = as_double(xp.asarray(omega), complex_=False, name="omega")
+    if not array_api_compat.is_array_api_obj(omega):
+        omega = xp.asarray(omega, device=array_api_compat.device(ssm.Lambda))
+    omega = as_double(omega, complex_=False, name="omega")
     if omega.ndim != 1:
         raise ShapeError(f"omega must have one axis, got shape {tuple(omega.shape)}")
     gap = one_minus_abs(ssm.Lambda)[..., None, :]

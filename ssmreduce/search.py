@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from ._arguments import real_number, require_callable, require_kind, whole_number
 from .calibration import Calibration
 from .errors import NonFiniteError, SelectionError, UnattainableError
 from .model import SSMModel
@@ -86,13 +87,14 @@ def search(
         Of this model, every layer.
     evaluate : callable
         From a model to a number, the larger the better: accuracy on validation data, or without labels the share of
-        sequences on which the reduced network agrees with the original.
+        sequences on which the reduced network agrees with the original. What it raises goes through, with a note that
+        says for which model.
     max_loss : float
         What `evaluate` may lose against the original model.
     tolerance : float, default 0.01
         Width of the ratio's bracket at which the bisection ends.
     min_states : int, default 1
-        Every layer keeps at least this many.
+        Every layer keeps at least this many (or all it has).
     scope, feedthrough
         As in `eliminate`.
     finish : callable, optional
@@ -106,12 +108,16 @@ def search(
 
     Raises
     ------
+    ArgumentError
+        No model, calibration or function where one is needed; an `evaluate` that returns no number, or a `finish` that
+        returns no model.
     SelectionError
-        A negative or NaN `max_loss`, or a tolerance outside (0, 1).
+        A negative or NaN `max_loss`, a tolerance outside (0, 1), a `min_states` that is negative, no whole number, or
+        more than any layer has.
     UnattainableError
         Not even the finished model with all its states is within the limit.
     NonFiniteError
-        `evaluate` returned NaN.
+        `evaluate` returned NaN, or an infinite value for the original.
     UnknownLayerError, ShapeError
         As in `eliminate`.
 
@@ -130,20 +136,25 @@ def search(
     >>> sum(result.model.orders.values())
     101
     """
-    if not max_loss >= 0:
-        raise SelectionError(f"max_loss must be a number that is not negative, got {max_loss}")
-    if not 0 < tolerance < 1:
-        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+    _check(evaluate, finish, max_loss, tolerance)
     scores = elimination_scores(elimination_path(model, calibration, feedthrough=feedthrough), scope=scope)
     total = sum(model.orders.values())
+    if whole_number(min_states, "min_states") > (largest := max(model.orders.values())):
+        raise SelectionError(
+            f"min_states is {min_states}, and the largest layer has {largest} states: nothing can leave"
+        )
     reference = _value(evaluate, model)
+    if math.isinf(reference):
+        raise NonFiniteError(f"evaluate returned {reference} for the original model, which no loss can be measured by")
     expected = 1 + math.ceil(math.log2(1 / tolerance))
     points: list[SearchPoint] = []
 
     def attempt(states: int) -> SSMModel | None:
         selection = select(scores, count=states, min_states=min_states, scope=scope)
         candidate = refit(prune(model, selection), calibration, feedthrough=feedthrough, reference=model)
-        candidate = candidate if finish is None else finish(candidate)
+        if finish is not None:
+            candidate = finish(candidate)
+            require_kind(candidate, SSMModel, "the result of finish", "it must return the model, finished")
         value = _value(evaluate, candidate)
         accepted = value >= reference - max_loss
         left = sum(candidate.orders.values())
@@ -169,8 +180,23 @@ def search(
     return Search(best, chosen.ratio, chosen.value, reference, tuple(points))
 
 
+def _check(evaluate: Callable, finish: Callable | None, max_loss: float, tolerance: float) -> None:
+    require_callable(evaluate, "evaluate", "a function from a model to a number is needed")
+    if finish is not None:
+        require_callable(finish, "finish", "a function from a model to a model is needed")
+    if not real_number(max_loss, "max_loss") >= 0:
+        raise SelectionError(f"max_loss must be a number that is not negative, got {max_loss}")
+    if not 0 < real_number(tolerance, "tolerance") < 1:
+        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+
+
 def _value(evaluate: Callable[[SSMModel], float], model: SSMModel) -> float:
-    value = float(evaluate(model))
+    try:
+        value = evaluate(model)
+    except Exception as error:
+        error.add_note(f"(raised by evaluate, on the model with {sum(model.orders.values())} states)")
+        raise
+    value = real_number(value, "what evaluate returns")
     if math.isnan(value):
         raise NonFiniteError("evaluate returned NaN; it must return a number, the larger the better")
     return value

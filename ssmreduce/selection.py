@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._arguments import real_number, require_kind, whole_number
 from .errors import SelectionError, UnknownLayerError, UnknownNameError
 from .scores import Scores
 from .trees import rebuild
@@ -81,6 +82,8 @@ def select(
 
     Raises
     ------
+    ArgumentError
+        A rule or floor that is no number, orders that are not a mapping.
     SelectionError
         Not exactly one rule, a ratio outside [0, 1), a count or orders that cannot be met, a floor above the count.
     UnknownLayerError
@@ -102,13 +105,12 @@ def select(
         raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
     if sum(rule is not None for rule in (ratio, count, threshold, orders)) != 1:
         raise SelectionError("give exactly one of ratio, count, threshold and orders")
-    if min_states < 0:
-        raise SelectionError(f"min_states must not be negative, got {min_states}")
+    min_states = whole_number(min_states, "min_states")
     layers = {name: _Layer(scores[name], scope) for name in scores}
     if orders is not None:
         slices = _given(layers, orders)
     elif threshold is not None:
-        if math.isnan(threshold):
+        if math.isnan(real_number(threshold, "threshold")):
             raise SelectionError("threshold must be a number, got NaN")
         slices = {name: max(layer.above(threshold), layer.floor(min_states)) for name, layer in layers.items()}
     else:
@@ -153,23 +155,24 @@ class _Layer:
 
 def _count(ratio: float | None, count: int | None, total: int) -> int:
     if ratio is not None:
-        if not 0 <= ratio < 1:
+        if not 0 <= real_number(ratio, "ratio") < 1:
             raise SelectionError(f"ratio is the share of states to drop and must be in [0, 1), got {ratio}")
         return math.floor((1 - ratio) * total + 1e-9 * total)
-    assert count is not None
-    if not 0 <= count <= total or count != int(count):
+    if not (0 <= (number := real_number(count, "count")) <= total and number.is_integer()):
         raise SelectionError(f"count must be a whole number of states between 0 and the model's {total}, got {count}")
-    return int(count)
+    return int(number)
 
 
 def _given(layers: Mapping[str, _Layer], orders: Mapping[str, int]) -> dict[str, int]:
+    require_kind(orders, Mapping, "orders", "layer name -> number of states that stay is needed")
     for name in orders:
         if name not in layers:
             raise UnknownLayerError(f"there is no layer {name!r}; the model has {', '.join(layers)}")
     if missing := [name for name in layers if name not in orders]:
         raise SelectionError(f"orders must name every layer; {', '.join(missing)} is missing")
     for name, layer in layers.items():
-        if not 0 <= orders[name] <= layer.states or orders[name] != int(orders[name]):
+        order = real_number(orders[name], f"the order of layer {name!r}")
+        if not (0 <= order <= layer.states and order.is_integer()):
             raise SelectionError(f"layer {name!r} has {layer.states} states; it cannot keep {orders[name]}")
         if orders[name] % layer.width:
             raise SelectionError(

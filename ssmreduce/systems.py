@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 
+import array_api_compat
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
@@ -200,7 +201,8 @@ class StateSpace:
 def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
     """Keep the states at `index`, shape (r,) or, for a batch of systems, (..., r); kept entries are unchanged."""
     xp = namespace(ssm.Lambda)
-    index = xp.broadcast_to(xp.asarray(index), (*ssm.batch, np.shape(index)[-1]))
+    index = xp.asarray(index, device=array_api_compat.device(ssm.Lambda))
+    index = xp.broadcast_to(index, (*ssm.batch, index.shape[-1]))
 
     def columns(matrix: Array) -> Array:
         shape = (*ssm.batch, ssm.outputs, index.shape[-1])
@@ -264,7 +266,7 @@ def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
     Parameters
     ----------
     ssm : DiagonalSSM
-        Batch axes allowed.
+        Batch axes allowed. Arrays of a device are taken to the host.
 
     Returns
     -------

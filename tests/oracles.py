@@ -121,6 +121,15 @@ def loop_simulate(ssm, u, state=None, state_reverse=None, *, strict=False):
     return y, state, state_reverse
 
 
+def loop_scan(Lambda, inputs, state, *, reverse):
+    """States of one sequence (L, n) in double precision, one sample at a time."""
+    states, x = np.empty(inputs.shape, complex), state.astype(complex)
+    for k in range(len(inputs) - 1, -1, -1) if reverse else range(len(inputs)):
+        x = Lambda.astype(complex) * x + inputs[k]
+        states[k] = x
+    return states
+
+
 # ---------------------------------------------------------------- 50 digits
 
 

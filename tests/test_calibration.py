@@ -1,8 +1,13 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
-import networks
+import json
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oracles import loop_simulate, random_ssm, system_at
 
 import ssmreduce as sr
@@ -126,6 +131,33 @@ def test_ragged_sequences_are_sequences_of_their_own(rng, model):
     assert_same_moments(sr.calibrate(model, [({LAYER: padded}, mask)])[LAYER], masked)
 
 
+@given(
+    kind=st.sampled_from(sorted(SYSTEMS)),
+    lengths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    cuts=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    targets=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_grouping_and_padding_of_sequences_gives_the_same_moments(kind, lengths, cuts, targets, seed):
+    rng = np.random.default_rng(seed)
+    ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 2))
+    width, longest = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs, max(lengths)
+    target = other if targets else None
+    sequences = [rng.standard_normal((length, width)) for length in lengths]
+    each = [layer_moments(ssm, u[None], target=target) for u in sequences]
+    one_pass = reduce(add, each)
+    at = sorted(min(cut, len(each)) for cut in cuts)
+    groups = [reduce(add, group) for group in (each[: at[0]], each[at[0] : at[1]], each[at[1] :]) if group]
+    assert_same_moments(reduce(lambda right, left: left + right, groups[::-1]), one_pass)  # a + (b + c)
+    assert_same_moments(reduce(add, each[::-1]), one_pass)
+    mask = np.arange(longest) < np.array(lengths)[:, None]
+    padded = np.zeros((len(lengths), longest, width))
+    padded[mask] = np.concatenate(sequences)
+    if not ssm.bidirectional:  # a reverse half sees what stands behind the end
+        padded[~mask] = 7.0
+    assert_same_moments(layer_moments(ssm, padded, target=target, mask=mask), one_pass)
+
+
 def test_layers_of_two_calibrations_join(rng, model):
     u = rng.standard_normal((2, 8, 32))
     both = sr.calibrate(model, {LAYER: u}) + sr.calibrate(model, {"layers.1.seq": u})
@@ -167,6 +199,37 @@ def test_files_that_are_no_calibration(tmp_path):
         sr.save_calibration(sr.Calibration({}), tmp_path / "no" / "folder.npz")
 
 
+TAMPERED = {
+    "no poles": {"0.Lambda": None},
+    "no moments": {"0.second": None},
+    "flat poles": {"0.Lambda": np.ones(64)},
+    "small moments": {"0.second": np.ones((1, 3, 3))},
+    "negative power": {"0.second": -np.eye(160)[None]},
+    "text": {"0.second": np.array("x")},
+    "targets without energy": {"0.cross": np.ones((1, 32, 160))},
+    "targets of another size": {"0.cross": np.ones((1, 32, 3)), "0.energy": np.ones(1)},
+    "no steps": {"steps": 0},
+    "a length that never ends": {"length": -5},
+    "a name twice": {"name": "layers.1.seq"},
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_calibrations_that_were_tampered_with(model, tmp_path, case):
+    u = np.ones((2, 8, 32))
+    sr.save_calibration(sr.calibrate(model, {LAYER: u, "layers.1.seq": u}), tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as file:
+        arrays = dict(file)
+    header = json.loads(bytes(arrays.pop("header")))
+    changes = TAMPERED[case]
+    header["layers"][0] |= {key: value for key, value in changes.items() if "." not in key}
+    arrays |= {key: value for key, value in changes.items() if "." in key}
+    kept = {key: value for key, value in arrays.items() if value is not None}
+    np.savez(tmp_path / "c.npz", header=np.frombuffer(json.dumps(header).encode(), np.uint8), **kept)
+    with pytest.raises(sr.errors.CheckpointFormatError, match="is not a calibration"):
+        sr.load_calibration(tmp_path / "c.npz")
+
+
 GOOD = np.ones((2, 8, 32))
 BAD = {
     "unknown layer": ({"layers.9.seq": GOOD}, None, sr.errors.UnknownLayerError, "layers.9.seq"),
@@ -178,7 +241,7 @@ BAD = {
     "list of batches": ({LAYER: [GOOD]}, None, sr.errors.ShapeError, "list must hold"),
     "width": ({LAYER: GOOD[..., :31]}, None, sr.errors.ShapeError, r"expected \(batch, L, 32\)"),
     "NaN": ({LAYER: GOOD * np.nan}, None, sr.errors.NonFiniteError, "NaN"),
-    "complex": ({LAYER: GOOD * 1j}, None, sr.errors.NonFiniteError, "not real"),
+    "complex": ({LAYER: GOOD * 1j}, None, sr.errors.ArrayKindError, "not real"),
     "mask shape": ({LAYER: GOOD}, np.ones((2, 9), bool), sr.errors.ShapeError, "mask"),
     "mask dtype": ({LAYER: GOOD}, np.ones((2, 8)), sr.errors.ShapeError, "mask"),
     "mask empty": ({LAYER: GOOD}, np.zeros((2, 8), bool), sr.errors.ShapeError, "mask"),
@@ -193,10 +256,29 @@ def test_bad_inputs_are_named(model, case):
         sr.calibrate(model, inputs, mask=mask)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_taken(rng, model, library, dtype):
+    u = rng.integers(-9, 10, (2, 8, 32)) / 4  # exact in either
+    if library == "torch":
+        torch = pytest.importorskip("torch")
+        half = torch.tensor(u, dtype=getattr(torch, dtype), requires_grad=True)
+    elif library == "jax":
+        half = pytest.importorskip("jax.numpy").asarray(u, dtype)
+    else:
+        half = u.astype(dtype if dtype == "float16" else pytest.importorskip("ml_dtypes").bfloat16)
+    expected = sr.calibrate(model, {LAYER: u})[LAYER]
+    assert_same_moments(sr.calibrate(model, {LAYER: half})[LAYER], expected, 0)
+    assert_same_moments(sr.calibrate(model, {LAYER: list(half)})[LAYER], expected)
+
+
 def test_overflow_is_named():
     ssm = sr.DiagonalSSM([2.0], [[1.0]], [[1.0]], [[0.0]])
-    with pytest.raises(sr.errors.NonFiniteError, match="overflow"), np.errstate(all="ignore"):
+    with pytest.raises(sr.errors.NonFiniteError, match="overflow"):
         layer_moments(ssm, np.ones((1, 1200, 1)), name="a")
+    still = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
+    with pytest.raises(sr.errors.NonFiniteError, match="targets overflow"):
+        layer_moments(still, np.ones((1, 2, 1)), target=np.full((1, 2, 1), 1e200))
 
 
 def test_inputs_are_not_written(rng, model):
@@ -250,74 +332,6 @@ def test_stationary_needs_stable_systems_and_a_sequence(model):
         sr.calibrate_stationary(sr.replace_system(model, "layers.1.seq", ssm))
     with pytest.raises(sr.errors.ShapeError):
         sr.calibrate_stationary(model, np.ones((2, 2)))
-
-
-# ---------------------------------------------------------------- capture
-
-
-def test_torch_inputs(rng):
-    torch = pytest.importorskip("torch")
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Conv1d(6, 6, 1), torch.nn.Linear(4, 3)).double()
-    batches = [torch.from_numpy(rng.standard_normal((2, 6, 1))) for _ in range(3)]
-    seen = []
-    got = list(sr.torch_inputs(network, batches, ["1", "2"], progress=lambda *c: seen.append(c)))
-    for batch, inputs in zip(batches, got, strict=True):
-        first = network[0](batch)
-        np.testing.assert_array_equal(inputs["1"], first.detach().numpy())
-        np.testing.assert_array_equal(inputs["2"], network[1](first).detach().numpy())
-    assert seen == [(1, 3), (2, 3), (3, 3)]
-    flipped = next(sr.torch_inputs(network, batches, ["1"], channels_first=True))
-    np.testing.assert_array_equal(flipped["1"], got[0]["1"].swapaxes(1, 2))
-    assert not network[1]._forward_pre_hooks
-    with pytest.raises(sr.errors.UnknownLayerError, match="no submodule 'seq'"):
-        next(sr.torch_inputs(network, batches, ["seq"]))
-
-
-def test_torch_layer_that_is_not_called():
-    torch = pytest.importorskip("torch")
-    network = torch.nn.Linear(1, 1)
-    network.spare = torch.nn.Linear(1, 1)
-    with pytest.raises(sr.errors.UnknownLayerError, match="did not call spare"):
-        next(sr.torch_inputs(network, [torch.zeros(1, 2, 1)], ["spare"]))
-
-
-def test_flax_inputs(rng):
-    nn = pytest.importorskip("flax.linen")
-    jax = pytest.importorskip("jax")
-    network = nn.Sequential([nn.Dense(4), nn.gelu, nn.Dense(3)])
-    batches = [rng.standard_normal((2, 6, 1)) for _ in range(2)]
-    variables = network.init(jax.random.key(0), batches[0])
-    got = list(sr.flax_inputs(network, variables, batches, ["params/layers_2"]))
-    dense = nn.Dense(4)
-    for batch, inputs in zip(batches, got, strict=True):
-        expected = nn.gelu(dense.apply({"params": variables["params"]["layers_0"]}, batch))
-        np.testing.assert_allclose(inputs["params/layers_2"], expected, rtol=1e-6)
-    with pytest.raises(sr.errors.UnknownLayerError, match="layers_7"):
-        next(sr.flax_inputs(network, variables, batches, ["params/layers_7"]))
-
-
-def test_numpy_networks_hand_out_their_layer_inputs(rng, model):
-    x = rng.random((2, 64, 1))
-    inputs = networks.layer_inputs(networks.s5_digits, model, x)
-    assert tuple(inputs) == tuple(model)
-    h = x @ model.params["encoder.weight"].T + model.params["encoder.bias"]
-    mean, variance, scale, bias = (
-        model.params[f"layers.0.norm.{key}"] for key in ("running_mean", "running_var", "weight", "bias")
-    )
-    np.testing.assert_allclose(inputs[LAYER], (h - mean) / np.sqrt(variance + 1e-5) * scale + bias, rtol=1e-6)
-
-
-@pytest.mark.parametrize("bidir", [False, True])
-def test_inputs_of_layers_that_are_called_inside_vmap(bidir):
-    torch, s5 = pytest.importorskip("torch"), pytest.importorskip("s5")
-    torch.manual_seed(0)
-    block = s5.S5Block(16, 8, bidir).eval()
-    model = sr.read(block)
-    batch = torch.randn(3, 40, 16)
-    [inputs] = sr.torch_inputs(block, [batch], model)
-    with torch.no_grad():
-        np.testing.assert_allclose(inputs["s5.seq"], block.attn_norm(batch).numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_stationary_moments_are_of_sequences_without_end(model):

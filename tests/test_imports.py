@@ -13,11 +13,13 @@ import ssmreduce
 # This list is the law: a room imports only from rooms before it. Rooms that are not built yet have their place.
 ORDER = [
     "errors",
+    "_arguments",
     "_optional",
     "_whole",
     "_arrays",
     "trees",
     "kernels",
+    "scan",
     "systems",
     "model",
     "discretize",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from norm_oracles import random_ssm
+from oracles import lru_tree
 
 import ssmreduce as sr
 from ssmreduce.hankel import hankel_singular_values
@@ -80,3 +81,97 @@ def test_singular_values_of_a_batch_are_those_of_the_layer(rng):
     line = sr.plot.singular_values(batch, count=50).lines[0]
     gains = np.linalg.norm(sr.frequency_response(batch, line.get_xdata()), 2, axis=(-2, -1))
     np.testing.assert_allclose(line.get_ydata(), gains.max(axis=0), rtol=1e-12)
+
+
+# ---------------------------------------------------------------- legibility
+
+
+def drawn(ax):
+    """The figure laid out, with what measures texts in it."""
+    canvas = pytest.importorskip("matplotlib.backends.backend_agg").FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+def assert_apart(boxes):
+    for i, one in enumerate(boxes):
+        assert not any(one.overlaps(other) for other in boxes[:i])
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """A model of 24 layers with the long names of Flax."""
+    rng = np.random.default_rng(0)
+    return sr.read({"params": {"encoder": {f"layers_{i}": {"seq": lru_tree(rng)} for i in range(24)}}})
+
+
+def halved(model):
+    return sr.prune(model, sr.select(sr.score(model), ratio=0.5))
+
+
+def test_names_of_many_layers_do_not_overlap(deep):
+    ax = sr.plot.states_left(deep, {"half": halved(deep)})
+    renderer = drawn(ax)
+    texts = [text for text in ax.get_xticklabels() if text.get_text()]
+    assert [text.get_text() for text in texts] == [f"layers_{i}" for i in range(24)]
+    assert ax.get_xlabel() == "params/encoder/*/seq"
+    assert_apart([text.get_window_extent(renderer) for text in texts])
+
+
+@pytest.mark.parametrize("plot", ["hankel_singular_values", "layer_scores", "states_left", "poles"])
+def test_legends_hide_nothing_and_leave_the_axes_their_room(deep, plot):
+    ssm = deep["params/encoder/layers_0/seq"]
+    arguments = {
+        "hankel_singular_values": (deep,),
+        "layer_scores": (sr.score(deep),),
+        "states_left": (deep, {f"candidate {i}": halved(deep) for i in range(14)}),
+        "poles": (ssm, {f"reduced {i}": ssm for i in range(14)}),
+    }
+    ax = getattr(sr.plot, plot)(*arguments[plot])
+    renderer = drawn(ax)
+    legend, frame = ax.get_legend().get_window_extent(renderer), ax.get_window_extent(renderer)
+    assert not legend.overlaps(frame.shrunk(0.99, 0.99))
+    assert legend.x1 <= ax.figure.bbox.x1 + 1
+    assert frame.width > 0.4 * ax.figure.bbox.width
+    assert frame.height > 0.3 * ax.figure.bbox.height
+    assert legend.height < ax.figure.bbox.height
+    assert_apart([text.get_window_extent(renderer) for text in ax.get_legend().get_texts()])
+
+
+def test_hundreds_of_layers_have_a_legend_that_fits(deep):
+    scores = sr.Scores({f"layers.{i}.seq": np.ones(3) for i in range(300)}, "mine", "global")
+    ax = sr.plot.layer_scores(scores)
+    drawn(ax)
+    found = labels(ax)
+    assert (len(found), found[0], found[-1]) == (40, "0", "299")
+    assert ax.get_legend().get_title().get_text() == "layers.*.seq"
+
+
+@pytest.mark.parametrize("count", [3, 9, 14])
+def test_candidates_have_colours_of_their_own_and_none_is_grey(model, count):
+    ax = sr.plot.states_left(model, {str(i): model for i in range(count)})
+    colours = [container.patches[0].get_facecolor()[:3] for container in ax.containers]
+    assert len(set(colours)) == count + 1
+    assert all(max(colour) - min(colour) > 0.1 for colour in colours[1:])
+
+
+def test_poles_that_stay_are_seen_in_every_system(model):
+    ssm = model["layers.0.seq"]
+    *_, first, second = sr.plot.poles(ssm, {"a": ssm, "b": ssm}).lines
+    assert first.get_markersize() > second.get_markersize()
+    assert first.get_markerfacecolor() == "none"
+
+
+@pytest.mark.parametrize(
+    ("names", "short", "title"),
+    [
+        ([f"a/l_{i}/seq" for i in range(9)], [f"l_{i}" for i in range(9)], "a/*/seq"),
+        ([f"layers.{i}" for i in range(12)], [str(i) for i in range(12)], "layers.*"),
+        ([f"{i}/seq" for i in range(9)], [str(i) for i in range(9)], "*/seq"),
+        ([*(f"a/{i}/b" for i in range(8)), "a/x"], [*(f"{i}/b" for i in range(8)), "x"], "a/*"),
+        ([*(f"x{i}" for i in range(8)), "a/x"], [*(f"x{i}" for i in range(8)), "a/x"], "*"),
+        (["a/b", "a/c"], ["a/b", "a/c"], ""),
+    ],
+)
+def test_names_lose_what_all_of_them_share(names, short, title):
+    assert sr.plot._short_names(names) == (short, title)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from norm_oracles import random_ssm
 from oracles import lru_tree, model_of, s4d_tree, s5_tree, system_at
-from systems_table import SYSTEMS, with_unstable
+from systems_table import SYSTEMS, real_poles, with_unstable
 
 import ssmreduce as sr
 from ssmreduce.errors import SelectionError, UnknownLayerError, UnknownNameError
 from ssmreduce.hankel import hankel_singular_values
 from ssmreduce.reduction import METHODS
+from ssmreduce.systems import conjugate_closed
 
 TABLE = pytest.mark.parametrize("system", SYSTEMS)
 EVERY = pytest.mark.parametrize("method", METHODS)
@@ -204,3 +205,62 @@ def test_orders_are_asked_for():
         sr.reduce(model, method="greedy", tolerance=0.1)
     with pytest.raises(SelectionError, match="cannot be reduced to 1.5"):
         sr.balanced_truncation(model["layers.0.seq"], 1.5)
+
+
+# ---------------------------------------------------------------- what an order counts
+
+
+def mcmillan_degree(ssm):
+    """Rank of the block Hankel matrix of the impulse responses, both halves stacked: the order of the real system."""
+    lags = 4 * ssm.order + 2
+    halves = [C for C in (ssm.C, ssm.C_reverse) if C is not None]
+    responses = np.concatenate(
+        [
+            sr.impulse_response(sr.DiagonalSSM(ssm.Lambda, ssm.B, C, 0 * ssm.D, None, ssm.conj_sym), lags)
+            for C in halves
+        ],
+        axis=1,
+    )
+    hankel = np.block([[responses[i + j] for j in range(lags // 2)] for i in range(lags // 2)])
+    return np.linalg.matrix_rank(hankel, tol=1e-9 * np.abs(hankel).max()) if hankel.any() else 0
+
+
+def spread(rng, poles, m, p, **options):
+    """A system with the poles given and rows that are neither parallel nor small."""
+    n = len(poles)
+    B, C = (rng.standard_normal(s) + 1j * rng.standard_normal(s) for s in ((n, m), (p, n)))
+    return sr.DiagonalSSM(poles, B, C, np.zeros((p, m)), **options)
+
+
+ORDERS = {
+    "pairs": (lambda rng: spread(rng, [0.9j, -0.5 + 0.3j, 0.4 + 0.1j], 2, 3, conj_sym=True), 6),
+    "real poles, real inputs": (lambda rng: real_poles(rng), 8),
+    "real poles, one input": (lambda rng: spread(rng, [0.9, -0.5, 0.1], 1, 3, conj_sym=True), 3),
+    "real poles, complex rows": (lambda rng: spread(rng, [0.9, -0.5, 0.1], 2, 3, conj_sym=True), 6),
+    "real poles, both halves": (
+        lambda rng: spread(rng, [0.9, -0.5], 2, 1, C_reverse=rng.standard_normal((1, 2)) * 1j, conj_sym=True), 4,
+    ),
+    "one half is not enough": (lambda rng: spread(rng, [0.9, -0.5], 2, 1, conj_sym=True), 2),
+    "a mixture": (lambda rng: spread(rng, [0.9, -0.5 + 0.3j], 1, 1, conj_sym=True), 3),
+    "conjugates stored": (lambda rng: conjugate_closed(spread(rng, [0.9j, -0.5 + 0.3j], 2, 2, conj_sym=True)), 4),
+    "one pole twice": (lambda rng: spread(rng, [0.9j, 0.9j, 0.9j], 2, 2, conj_sym=True), 4),
+    "one pole twice, one input": (lambda rng: spread(rng, [0.9j, 0.9j, 0.5], 1, 1, conj_sym=True), 3),
+    "a silent state": (lambda rng: sr.DiagonalSSM([0.9j, 0.5], [[1.0], [0.0]], [[1.0, 1.0]], [[0.0]]), 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_real_order_is_that_of_the_real_system(rng, case):
+    make, expected = ORDERS[case]
+    ssm = make(rng)
+    assert mcmillan_degree(ssm) == expected
+    assert sr.modal_truncation(ssm, ssm.order).real_order == expected
+    for method in ("modal", "compensated", "greedy", "balanced"):
+        reduction = METHODS[method](ssm, max(1, ssm.order - 1))
+        assert reduction.real_order == mcmillan_degree(reduction.ssm)
+
+
+def test_real_order_of_a_batch_is_the_largest(rng):
+    batch = sr.DiagonalSSM([[0.9, 0.5], [0.9j, 0.5]], np.ones((2, 2, 1)), np.ones((2, 1, 2)), np.zeros((2, 1, 1)))
+    assert sr.modal_truncation(batch, 2).real_order == 3
+    assert sr.modal_truncation(batch, 0).real_order == 0

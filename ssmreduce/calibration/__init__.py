@@ -7,10 +7,12 @@ helpers run a live network and hand out what goes into its state-space layers.
 from ._accumulate import calibrate, layer_moments
 from ._capture import flax_inputs, torch_inputs
 from ._files import load_calibration, save_calibration
-from ._moments import Calibration, Moments
+from ._inputs import sequences
+from ._moments import CALIBRATION_ADVICE, Calibration, Moments
 from ._stationary import calibrate_stationary
 
 __all__ = [
+    "CALIBRATION_ADVICE",
     "Calibration",
     "Moments",
     "calibrate",
@@ -19,5 +21,6 @@ __all__ = [
     "layer_moments",
     "load_calibration",
     "save_calibration",
+    "sequences",
     "torch_inputs",
 ]

@@ -1,21 +1,21 @@
 """Second moments on data: states are made block by block and never stored."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from .._arguments import require_kind
 from .._arrays import to_numpy
 from ..errors import NonFiniteError, ShapeError
 from ..kernels import engine_for
-from ..model import SSMModel
+from ..model import MODEL_ADVICE, SSMModel
 from ..responses import simulate
 from ..systems import DiagonalSSM
+from ._inputs import Inputs, batches_of, host_array, sequences
 from ._moments import Calibration, Moments
 
 _BLOCK_BYTES = 2**23  # states and inputs of one block: they stay in the cache while their products are summed
-
-Inputs = Mapping[str, Any] | Iterable[Mapping[str, Any]]
 
 
 def calibrate(
@@ -33,8 +33,9 @@ def calibrate(
     model : SSMModel
     inputs : mapping or iterable of mappings
         Layer name -> that layer's inputs, shape (L, width) or (batch, L, width), or a list of arrays (L_i, width) for
-        sequences of different lengths. An iterable gives batches, each a mapping or a pair (mapping, mask), one in
-        memory at a time; layers may come in batches of their own.
+        sequences of different lengths. NumPy, PyTorch and JAX arrays, integers and half precision too. An iterable
+        gives batches, each a mapping or a pair (mapping, mask), one in memory at a time; layers may come in batches of
+        their own.
     mask : ndarray, shape (batch, L), bool, optional
         Which steps count, for a single mapping of arrays. The states still see every step, as they do in a network
         that is fed padded batches; where sequences really end earlier, give a list.
@@ -49,17 +50,22 @@ def calibrate(
 
     Raises
     ------
+    ArgumentError
+        No model, or inputs that are neither a mapping nor batches of mappings.
     UnknownLayerError
         A layer that the model does not have.
     ShapeError
         No data, an empty sequence, a width or a mask that does not fit.
+    ArrayKindError
+        Complex inputs, text, or objects.
     NonFiniteError
         NaN or infinite inputs, or states that overflow.
 
     Notes
     -----
-    Double precision throughout. States are made in blocks and never stored: O(L n (n + m)) time and O((n + m)^2) memory
-    a layer. Unstable states are welcome, since every sequence ends.
+    Double precision throughout. States are made in blocks and never stored: O(L (n + m)^2) time and O((n + m)^2) memory
+    a layer, with targets O(L (n + m) (n + m + p)) and O((n + m) (n + m + p)). Unstable states are welcome, since every
+    sequence ends.
 
     Examples
     --------
@@ -72,18 +78,18 @@ def calibrate(
     >>> calibration["layers.0.seq"].second.shape
     (1, 160, 160)
     """
-    single = isinstance(inputs, Mapping)
-    if mask is not None and not single:
-        raise ShapeError("mask goes with a single mapping; an iterable gives pairs (mapping, mask)")
-    batches: Any = [(inputs, mask)] if single else inputs
-    total = len(batches) if hasattr(batches, "__len__") else None
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    if targets is not None:
+        require_kind(targets, SSMModel, "targets", "a model is needed, whose outputs are to be reproduced")
+    batches, total = batches_of(inputs, mask)
     sums: dict[str, Moments] = {}
-    for done, batch in enumerate(batches, start=1):
-        mapping, counted = batch if isinstance(batch, tuple) else (batch, None)
+    for done, (mapping, counted) in enumerate(batches, start=1):
         for name, values in mapping.items():
             model.require(name)
             target = None if targets is None else targets[name]
-            for u in _sequences(values, name):
+            if counted is not None and isinstance(values, list | tuple):
+                raise ShapeError(f"layer {name!r}: a mask goes with arrays; the sequences of a list end where they end")
+            for u in sequences(values, name):
                 fresh = layer_moments(model[name], u, target=target, mask=counted, name=name)
                 sums[name] = sums[name] + fresh if name in sums else fresh
         if progress is not None:
@@ -93,17 +99,7 @@ def calibrate(
     return Calibration(sums)
 
 
-def _sequences(values: Any, name: str) -> list[np.ndarray]:
-    """Arrays (batch, L, width) of one layer's inputs."""
-    listed = isinstance(values, list | tuple)
-    arrays = [np.asarray(to_numpy(v)) for v in (values if listed else [values])]
-    if not arrays:
-        raise ShapeError(f"layer {name!r}: the list of sequences is empty")
-    if listed and any(a.ndim != 2 for a in arrays):
-        raise ShapeError(f"layer {name!r}: a list must hold arrays of shape (L, width)")
-    return [a[None] if a.ndim == 2 else a for a in arrays]
-
-
+@np.errstate(over="ignore", invalid="ignore")  # what overflows becomes an error with the layer's name
 def layer_moments(
     ssm: DiagonalSSM,
     u: np.ndarray,
@@ -117,7 +113,7 @@ def layer_moments(
     Parameters
     ----------
     ssm : DiagonalSSM
-    u : ndarray, shape (batch, L, width), float32 or float64
+    u : array, shape (batch, L, width), of real numbers
     target : DiagonalSSM or ndarray, shape (batch, L, width out), optional
         Outputs to be reproduced, or the system that makes them from `u`.
     mask : ndarray, shape (batch, L), bool, optional
@@ -131,7 +127,7 @@ def layer_moments(
 
     Raises
     ------
-    ShapeError, NonFiniteError
+    ShapeError, ArrayKindError, NonFiniteError
         As in `calibrate`.
 
     Examples
@@ -142,12 +138,15 @@ def layer_moments(
            [0.  , 0.  , 0.  ],
            [1.  , 0.  , 1.  ]])
     """
+    u = host_array(u, name)
     mask = _check_data(ssm, u, mask, name)
     run = _Run(ssm)
     rows, length = u.shape[:2]
     target = simulate(target, np.asarray(u, dtype=np.float64)) if isinstance(target, DiagonalSSM) else target
     if target is not None and target.shape != (rows, length, run.count * ssm.outputs):
-        raise ShapeError(f"layer {name!r}: targets have shape {target.shape}, expected {(rows, length, run.count)}")
+        raise ShapeError(
+            f"layer {name!r}: targets have shape {target.shape}, expected {(rows, length, run.count * ssm.outputs)}"
+        )
     size = run.width + ssm.inputs
     second = np.zeros((run.count, size, size))
     cross = None if target is None else np.zeros((run.count, ssm.outputs, size))
@@ -162,8 +161,8 @@ def layer_moments(
             y = y if mask is None else y * mask[row, step].reshape(1, -1, 1)
             cross += y.transpose(0, 2, 1) @ z
             energy += np.sum(y**2, axis=(1, 2))
-    if not np.isfinite(second).all():
-        raise NonFiniteError(f"layer {name!r}: the states overflow on these inputs; use shorter sequences")
+    if not all(array is None or np.isfinite(array).all() for array in (second, cross, energy)):
+        raise NonFiniteError(f"layer {name!r}: the states or targets overflow on these inputs; use shorter sequences")
     steps = rows * length if mask is None else int(mask.sum())
     return Moments(run.Lambda, run.B, second, steps, length, cross, energy)
 
@@ -174,8 +173,8 @@ def _check_data(ssm: DiagonalSSM, u: np.ndarray, mask: np.ndarray | None, name: 
         raise ShapeError(
             f"layer {name!r}: inputs have shape {u.shape}, expected (batch, L, {width}), at least one sequence and step"
         )
-    if u.dtype.kind not in "fiu" or not np.isfinite(u).all():
-        raise NonFiniteError(f"layer {name!r}: the inputs are not real numbers, or hold NaN or infinite values")
+    if not np.isfinite(u).all():
+        raise NonFiniteError(f"layer {name!r}: the inputs hold NaN or infinite values")
     if mask is None:
         return None
     mask = np.asarray(to_numpy(mask))

@@ -2,13 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
+import array_api_compat
 import numpy as np
 
+from .._arguments import described, require_batches
 from .._optional import optional_import
-from ..errors import ShapeError, UnknownLayerError
+from ..errors import ArgumentError, CaptureWarning, ShapeError, UnknownLayerError
 
 Progress = Callable[[int, int | None], None]
 
@@ -26,11 +29,13 @@ def torch_inputs(
     Parameters
     ----------
     module : torch.nn.Module
-        The live network. It is called as it is, without gradients: set ``eval()`` first.
+        The live network. It is called as it is, without gradients, and its mode is not changed: call ``eval()`` first.
     batches : iterable
-        What the network is called with; a tuple or list is unpacked into arguments.
+        What the network is called with; a tuple or list is unpacked into arguments. No labels.
     layers : iterable of str
-        Names of the submodules whose first argument is recorded: the layer names of the model.
+        Names of the submodules to record, the layer names of the model: the first of their arguments, positional or
+        by keyword, that is a tensor. What a layer that is called several times in one pass (shared weights) is fed
+        counts as that many sequences.
     channels_first : bool, default False
         The layers take (batch, width, L), as the S4D layers of state-spaces/s4 do, instead of (batch, L, width).
     progress : callable, optional
@@ -43,38 +48,93 @@ def torch_inputs(
 
     Raises
     ------
+    ArgumentError
+        No module, an array for a list of batches, text for a list of layers, or a layer called without a tensor.
     UnknownLayerError
         A submodule that does not exist, or that the network did not call.
+    ShapeError
+        A layer that is called with sequences of different lengths in one pass.
+
+    Warns
+    -----
+    CaptureWarning
+        A network in training mode, in which dropout and batch norm feed the layers something else than at inference,
+        and batch norm changes its statistics.
 
     Examples
     --------
     >>> import torch
-    >>> network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.GELU())
+    >>> network = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.GELU()).eval()
     >>> [inputs] = torch_inputs(network, [torch.zeros(2, 8, 1)], ["1"])
     >>> inputs["1"].shape
     (2, 8, 4)
     """
-    found = {name: _submodule(module, name) for name in layers}
+    if not hasattr(module, "get_submodule"):
+        raise ArgumentError(f"module is {described(module)}; a torch.nn.Module is needed, the live network")
+    require_batches(batches)
+    found = {name: _submodule(module, name) for name in _names(layers)}
+    _warn_of_training(module)
     total = len(batches) if isinstance(batches, Sized) else None
     for done, batch in enumerate(batches, start=1):
-        inputs: dict[str, np.ndarray] = {}
+        calls: dict[str, list[np.ndarray]] = {name: [] for name in found}
 
-        def hook(name: str, inputs: dict[str, np.ndarray] = inputs) -> Callable:
-            def record(_: Any, args: tuple) -> None:
-                u = _unmapped(args[0]).detach().cpu().double().numpy()
-                inputs[name] = np.swapaxes(u, -1, -2) if channels_first else u
+        def hook(name: str, calls: dict[str, list[np.ndarray]] = calls) -> Callable:
+            def record(_: Any, args: tuple, kwargs: dict) -> None:
+                tensor = _first(args, kwargs, array_api_compat.is_torch_array, name)
+                u = _unmapped(tensor).detach().cpu().double().numpy()
+                calls[name].append(np.swapaxes(u, -1, -2) if channels_first else u)
 
             return record
 
         with contextlib.ExitStack() as stack:
             for name, submodule in found.items():
-                stack.callback(submodule.register_forward_pre_hook(hook(name)).remove)
+                stack.callback(submodule.register_forward_pre_hook(hook(name), with_kwargs=True).remove)
             stack.enter_context(sys.modules["torch"].no_grad())  # a module exists, so torch has been imported
             module(*batch) if isinstance(batch, tuple | list) else module(batch)
-        _require_all(inputs, found)
-        yield inputs
+        if missing := [name for name in found if not calls[name]]:
+            raise UnknownLayerError(f"the network did not call {', '.join(missing)}: nothing was captured there")
+        yield {name: _joined(arrays, name) for name, arrays in calls.items()}
         if progress is not None:
             progress(done, total)
+
+
+def _names(layers: Iterable[str]) -> Iterable[str]:
+    if isinstance(layers, str):
+        raise ArgumentError(f"layers must be several names, got {layers!r}; give [{layers!r}], or the model")
+    return layers
+
+
+def _warn_of_training(module: Any) -> None:
+    training = [name or "the network" for name, part in module.named_modules() if part.training]
+    if training:
+        more = f" and {len(training) - 1} more" if len(training) > 1 else ""
+        warnings.warn(
+            f"{training[0]}{more} in training mode: dropout and batch norm will feed the layers something else than at "
+            "inference; call eval() on the network first",
+            CaptureWarning,
+            stacklevel=3,
+        )
+
+
+def _first(args: tuple, kwargs: dict, is_array: Callable[[Any], bool], name: str) -> Any:
+    """The first argument of a layer that is an array, positional ones before keywords."""
+    for value in (*args, *kwargs.values()):
+        if is_array(value):
+            return value
+    given = ", ".join([*map(described, args), *(f"{key}={described(value)}" for key, value in kwargs.items())])
+    raise ArgumentError(f"layer {name!r} was called without an array: ({given}); nothing can be recorded there")
+
+
+def _joined(calls: Sequence[np.ndarray], name: str) -> np.ndarray:
+    """What a layer was fed in one pass, one sequence after the other along the first axis."""
+    arrays = [u[None] if u.ndim == 2 else u for u in calls]
+    if len({u.shape[1:] for u in arrays}) > 1:
+        shapes = ", ".join(str(u.shape) for u in arrays)
+        raise ShapeError(
+            f"layer {name!r} was called {len(arrays)} times in one pass, of shapes {shapes}; sequences of one "
+            "length are needed"
+        )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def _unmapped(tensor: Any) -> Any:
@@ -91,11 +151,6 @@ def _submodule(module: Any, name: str) -> Any:
         return module if name == "." else module.get_submodule(name)
     except AttributeError as error:
         raise UnknownLayerError(f"the network has no submodule {name!r}: {error}") from None
-
-
-def _require_all(inputs: Mapping[str, Any], wanted: Iterable[str]) -> None:
-    if missing := [name for name in wanted if name not in inputs]:
-        raise UnknownLayerError(f"the network did not call {', '.join(missing)}: nothing was captured there")
 
 
 def flax_inputs(
@@ -118,7 +173,9 @@ def flax_inputs(
     batches : iterable
         What the network is called with; a tuple is unpacked into arguments.
     layers : iterable of str
-        Layer names of the model: paths of submodules, below `prefix`.
+        Layer names of the model: paths of submodules, below `prefix`. The first of their arguments, positional or by
+        keyword, that is an array is recorded; what a layer that is called several times in one pass (shared weights)
+        is fed counts as that many sequences.
     prefix : str, default "params/"
         What the layer names begin with.
     progress : callable, optional
@@ -133,14 +190,16 @@ def flax_inputs(
 
     Raises
     ------
+    ArgumentError
+        No module, an array for a list of batches, text for a list of layers, or a layer called without an array.
     UnknownLayerError
         A layer at whose path nothing was captured.
     ShapeError
-        A layer that was called more than once.
+        A layer that is called with sequences of different lengths in one pass.
 
     Notes
     -----
-    The first argument of each layer's ``__call__`` is sown as an intermediate. ``nn.vmap`` drops a collection that it
+    The argument of each layer's ``__call__`` is sown as an intermediate. ``nn.vmap`` drops a collection that it
     does not name: give ``variable_axes={"intermediates": 0, ...}`` there, or capture from the module inside it, one
     sequence a call.
 
@@ -154,12 +213,16 @@ def flax_inputs(
     (2, 8, 4)
     """
     nn = optional_import("flax.linen", "jax")
-    paths = {tuple(name.removeprefix(prefix).split("/")): name for name in layers}
+    if not isinstance(module, nn.Module):
+        raise ArgumentError(f"module is {described(module)}; a flax.linen.Module is needed, the network's definition")
+    require_batches(batches)
+    paths = {tuple(name.removeprefix(prefix).split("/")): name for name in _names(layers)}
     total = len(batches) if isinstance(batches, Sized) else None
 
     def record(run: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
         if context.method_name == "__call__" and context.module.path in paths:
-            context.module.sow("intermediates", "ssm_input", args[0])
+            array = _first(args, kwargs, array_api_compat.is_array_api_obj, paths[context.module.path])
+            context.module.sow("intermediates", "ssm_input", array)
         return run(*args, **kwargs)
 
     for done, batch in enumerate(batches, start=1):
@@ -180,7 +243,4 @@ def _sown(state: Mapping[str, Any], path: tuple[str, ...], name: str) -> np.ndar
                 f"nothing was captured at {name!r}: there is no such submodule, or nn.vmap dropped it"
             )
         node = node[key]
-    if len(node) != 1:
-        raise ShapeError(f"layer {name!r} was called {len(node)} times in one pass; moments need one input a layer")
-    u = np.asarray(node[0], dtype=np.float64)
-    return u[None] if u.ndim == 2 else u
+    return _joined([np.asarray(u, dtype=np.float64) for u in node], name)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import require_kind
 from .._whole import write_whole
 from ..errors import CheckpointFormatError, MissingFileError
-from ._moments import Calibration, Moments
+from ._moments import CALIBRATION_ADVICE, Calibration, Moments
 
 _FORMAT = "ssmreduce.calibration.1"
 _ARRAYS = ("Lambda", "B", "second", "cross", "energy")
@@ -26,6 +27,8 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
 
     Raises
     ------
+    ArgumentError
+        Anything but a calibration.
     WriteError
         The file could not be written; what stood there before is untouched.
 
@@ -40,6 +43,7 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     ...     load_calibration(pathlib.Path(folder, "calibration.npz"))
     Calibration(layers.0.seq: 16 steps)
     """
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
     layers = [{"name": name, "steps": m.steps, "length": m.length} for name, m in calibration.items()]
     header = json.dumps({"format": _FORMAT, "layers": layers})
     arrays = {
@@ -87,6 +91,8 @@ def load_calibration(path: str | os.PathLike) -> Calibration:
             if header["format"] != _FORMAT:
                 raise ValueError(f"its format is {header['format']!r}")
             layers = {layer["name"]: _moments(file, i, layer) for i, layer in enumerate(header["layers"])}
+            if len(layers) < len(header["layers"]):
+                raise ValueError("two of its layers have one name")
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         why = "" if "pickle" in str(error) else f" ({error})"  # NumPy would advise to load pickles
         raise CheckpointFormatError(
@@ -99,4 +105,22 @@ def _moments(file: np.lib.npyio.NpzFile, number: int, layer: dict) -> Moments:
     arrays: dict[str, Any] = {key: file.get(f"{number}.{key}") for key in _ARRAYS}
     if not all(array is None or np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"the moments of layer {layer['name']!r} hold NaN or infinite values")
-    return Moments(**arrays, steps=int(layer["steps"]), length=int(layer["length"]))
+    moments = Moments(**arrays, steps=int(layer["steps"]), length=int(layer["length"]))
+    if not _fit(moments):
+        raise ValueError(f"the arrays of layer {layer['name']!r} are not all there, or do not fit together")
+    return moments
+
+
+def _fit(moments: Moments) -> bool:
+    """Whether shapes and counts are those of one layer's moments."""
+    if any(array is None for array in (moments.Lambda, moments.B, moments.second)) or moments.B.ndim != 3:
+        return False
+    s, n, m = moments.B.shape
+    sizes = [width * n + m for width in (2, 4)]
+    size = moments.second.shape[-1]
+    shapes = moments.Lambda.shape == (s, n) and moments.second.shape == (s, size, size) and size in sizes
+    positive = moments.steps > 0 and moments.length > 0 and (np.einsum("sii->si", moments.second) >= 0).all()
+    if not shapes or not positive or (moments.cross is None) != (moments.energy is None):
+        return False
+    cross, energy = moments.cross, moments.energy
+    return cross is None or energy is None or (cross.shape[::2] == (s, size) and energy.shape == (s,))

@@ -12,6 +12,8 @@ from ..trees import rebuild
 STATIONARY = 2**30
 """Length of a sequence without end: any response has died out by then."""
 
+CALIBRATION_ADVICE = "a calibration is needed, as calibrate, calibrate_stationary or load_calibration return it"
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:

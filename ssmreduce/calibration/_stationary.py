@@ -2,9 +2,10 @@ r"""Second moments of a stationary input, without data: white noise, or any auto
 
 import numpy as np
 
+from .._arguments import described, require_kind
 from .._arrays import one_minus_abs2
-from ..errors import ShapeError, UnstableSystemError
-from ..model import SSMModel
+from ..errors import ArgumentError, NonFiniteError, ShapeError, UnknownNameError, UnstableSystemError
+from ..model import MODEL_ADVICE, SSMModel
 from ..systems import DiagonalSSM, unstable_states
 from ._moments import STATIONARY, Calibration, Moments
 
@@ -27,7 +28,9 @@ def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = No
         All layers stable.
     autocovariance : ndarray, shape (T + 1,), float64, optional
         :math:`R_\tau = \rho_\tau I`, the same for all inputs, which are uncorrelated; by default white noise,
-        ``[1.0]``. Of a spectrum: its inverse Fourier transform.
+        ``[1.0]``. Of a spectrum: its inverse Fourier transform. Its own spectrum,
+        :math:`\rho_0 + 2 \sum_\tau \rho_\tau \cos \omega\tau`, must be nowhere negative; lags that were cut off make it
+        so, and a triangular window, ``rho * (1 - np.arange(len(rho)) / len(rho))``, mends it.
 
     Returns
     -------
@@ -39,11 +42,20 @@ def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = No
     UnstableSystemError
         Poles on or outside the unit circle have no stationary state; run `calibrate` on synthetic inputs of finite
         length instead.
+    ArgumentError
+        No model, or an autocovariance that is not made of real numbers.
     ShapeError
         More than one axis, or no value.
+    NonFiniteError
+        NaN or infinite values.
+    UnknownNameError
+        No power at lag 0, or a spectrum that is negative somewhere: no stationary input has it. The spectrum is looked
+        at on 16 (T + 1) frequencies.
 
     Notes
     -----
+    O(n^2 (m + T)) a system, for bidirectional layers O(n^2 (m + T^2)).
+
     Antoulas, "Approximation of Large-Scale Dynamical Systems", SIAM 2005, section 4.3; the coloured case is the
     frequency-weighted Gramian of a moving-average weight.
 
@@ -55,10 +67,33 @@ def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = No
     >>> sum(small.orders.values())
     128
     """
-    rho = np.asarray([1.0] if autocovariance is None else autocovariance, dtype=np.float64)
-    if rho.ndim != 1 or rho.size == 0:
-        raise ShapeError(f"autocovariance needs shape (T + 1,), got {rho.shape}")
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    rho = np.ones(1) if autocovariance is None else _checked(autocovariance)
     return Calibration({name: _layer(ssm, rho, name) for name, ssm in model.items()})
+
+
+def _checked(autocovariance: np.ndarray) -> np.ndarray:
+    try:
+        rho = np.asarray(autocovariance)
+        if rho.dtype.kind not in "fiu":
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ArgumentError(f"autocovariance needs real numbers, got {described(autocovariance)}") from None
+    if rho.ndim != 1 or rho.size == 0:
+        raise ShapeError(
+            f"autocovariance needs shape (T + 1,), the lags 0 ... T of one input, got {rho.shape}; all inputs share it"
+        )
+    rho = rho.astype(np.float64)
+    if not np.isfinite(rho).all():
+        raise NonFiniteError("autocovariance holds NaN or infinite values")
+    spectrum = 2 * np.fft.rfft(rho, 16 * rho.size).real - rho[0]
+    if rho[0] <= 0 or spectrum.min() < -1e-9 * spectrum.max():
+        raise UnknownNameError(
+            f"no stationary input has this autocovariance: its power is {rho[0]:.3g} and its spectrum falls to "
+            f"{spectrum.min():.3g}; neither may be negative, nor the power 0. Where lags were cut off, taper them: "
+            "rho * (1 - np.arange(len(rho)) / len(rho))"
+        )
+    return rho
 
 
 def _layer(ssm: DiagonalSSM, rho: np.ndarray, name: str) -> Moments:

@@ -22,15 +22,16 @@ _SERVES = {
     "numba": ("NumPy", array_api_compat.is_numpy_array),
     "cupy-look-back": ("CUDA", _on_device),
     "cupy": ("CUDA", _on_device),
+    "torch": ("PyTorch", array_api_compat.is_torch_array),
+    "jax": ("JAX", array_api_compat.is_jax_array),
 }
 ENGINES = tuple(_SERVES)
 
 
 def engine_for(array: Array, engine: str | None) -> ModuleType:
-    """Module of the named engine; by default CuPy or Numba for their arrays, and the reference for others."""
+    """Module of the named engine; by default that of the array's library, or the reference where it has none."""
     if engine is None:
-        engine = "cupy" if array_api_compat.is_cupy_array(array) else "reference"
-        engine = "numba" if array_api_compat.is_numpy_array(array) else engine
+        engine = next(name for name in reversed(ENGINES) if _SERVES[name][1](array))
     elif engine not in ENGINES:
         raise UnknownNameError(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
     library, serves = _SERVES[engine]
@@ -56,6 +57,14 @@ def _module(engine: str) -> ModuleType:
         from . import _cupy_look_back
 
         return _cupy_look_back
+    if engine == "torch":
+        from . import _torch
+
+        return _torch
+    if engine == "jax":
+        from . import _jax
+
+        return _jax
     from . import _reference
 
     return _reference

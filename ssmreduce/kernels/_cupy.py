@@ -55,11 +55,14 @@ class CuPyDevice:
 
 
 def scan(Lambda: Array, inputs: Array, state: Array, *, reverse: bool, look_back: bool = False) -> Array:
-    """See `_reference.scan`; CuPy arrays, and `inputs` is overwritten if it is contiguous."""
-    device = CuPyDevice(inputs.dtype)
-    arrays = (device.xp.ascontiguousarray(a) for a in (Lambda, inputs, state))
-    with inputs.device:
-        return _device.scan(device, *arrays, reverse=reverse, look_back=look_back)
+    """See `_reference.scan`; keeps `inputs`. Arrays of CuPy, or CUDA arrays of PyTorch or JAX."""
+    with _context(inputs):
+        Lambda, values, state = (_borrowed(array) for array in (Lambda, inputs, state))
+        device = CuPyDevice(values.dtype)
+        Lambda, state = (device.xp.ascontiguousarray(array) for array in (Lambda, state))
+        states = device.xp.array(values, order="C")
+        _device.scan(device, Lambda, states, state, reverse=reverse, look_back=look_back)
+        return _returned(states, inputs)
 
 
 def prepare(layer: Layer, *, look_back: bool = False) -> "Ready":
@@ -116,7 +119,7 @@ class _TorchStream:
         return 0, self.pointer
 
 
-def _borrowed(array: Array | None) -> Array | None:
+def _borrowed(array: Array | None) -> Array:
     """The same memory as a CuPy array."""
     if array is None or array_api_compat.is_cupy_array(array):
         return array

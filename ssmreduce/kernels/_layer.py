@@ -128,7 +128,7 @@ class BlockedProducts(Products):
 def _swapped(x: Array) -> Array:
     """A private copy of the states of one sample with its two leading axes exchanged, (R, S, n) <-> (S, R, n)."""
     xp = namespace(x)
-    return xp.asarray(xp.permute_dims(x, (1, 0, 2)), copy=True)
+    return xp.astype(xp.permute_dims(x, (1, 0, 2)), x.dtype, copy=True)  # asarray would cut PyTorch's gradients
 
 
 def _paired(matrix: Array, axis: int) -> Array:

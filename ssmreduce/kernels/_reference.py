@@ -1,5 +1,7 @@
 """The reference engine: plain array code in any namespace, the documentation and the oracle of the other engines."""
 
+import array_api_compat
+
 from .._arrays import Array, namespace
 from ._layer import Layer, Products
 
@@ -71,4 +73,6 @@ def cauchy_factor(Lambda: Array, gaps: Array, rows: Array) -> Array:
             rows = rows * blaschke[..., None]
         else:
             rows = rows + ((blaschke - 1.0) * along)[..., None] * xp.conj(unit)
-    return xp.stack(columns, axis=-1) if columns else xp.zeros((*Lambda.shape, 0), dtype=Lambda.dtype)
+    if not columns:
+        return xp.zeros((*Lambda.shape, 0), dtype=Lambda.dtype, device=array_api_compat.device(Lambda))
+    return xp.stack(columns, axis=-1)

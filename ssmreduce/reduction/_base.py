@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._arguments import real_number
 from .._arrays import one_minus_abs, to_numpy
 from ..errors import SelectionError
 from ..gramians import cauchy_factor, real_gramian, safe_cholesky
 from ..systems import DiagonalSSM, take_states, unstable_states
 
 _PADDING_POLE = 0.5  # of the silent states that give the systems of a batch one order
+_PARALLEL = 1e-10  # rounding errors by which vectors that ought to be parallel may differ
 _WORST_CONDITION = 1e8  # of eigenvectors: beyond it the diagonal form loses more than half the digits
 
 
@@ -26,7 +28,9 @@ class Reduction:
         Stored states of each system: what it costs. At most what was asked for.
     method : str
     real_order : int
-        Largest order of the real systems that the stored states stand for: a pair counts two, a real pole one.
+        Order of the real system that the stored states stand for, of a batch the largest. A complex pole counts two,
+        also where its conjugate is stored beside it; a real pole one, or two where complex B and C drive and read both
+        of its parts; a silent state none; states of one pole no more than the inputs and outputs can tell apart.
     bound : float
         A-priori bound on the peak gain of the error, over the systems of a batch, in exact arithmetic (see
         `Certificate.a_priori`); ``nan`` where the method has none.
@@ -45,7 +49,6 @@ class Part:
     """What a method makes of the stable states of one system."""
 
     ssm: DiagonalSSM
-    real_order: int
     bound: float = float("nan")
 
 
@@ -77,14 +80,15 @@ def reduce_each(ssm: DiagonalSSM, order: int, method: Method, name: str, *, iden
     SelectionError
         An order outside 0 ... n, or below the number of unstable states of a system.
     """
-    if order != int(order) or not 0 <= order <= ssm.order:
+    if not (0 <= (number := real_number(order, "the order")) <= ssm.order and number.is_integer()):
         raise SelectionError(f"{ssm!r} has {ssm.order} stored states; it cannot be reduced to {order}")
     if identity and order == ssm.order:
-        return Reduction(ssm, order, name, 2 * order, 0.0)
+        return Reduction(ssm, order, name, _largest_real_order(single_systems(ssm)), 0.0)
     parts = [_reduce_stable(one, order, method) for one in single_systems(ssm)]
-    reduced = batched([part.ssm for part in parts], ssm)
+    systems = [part.ssm for part in parts]
+    reduced = batched(systems, ssm)
     bound = max((part.bound for part in parts), default=0.0)
-    return Reduction(reduced, reduced.order, name, max((part.real_order for part in parts), default=0), bound)
+    return Reduction(reduced, reduced.order, name, _largest_real_order(systems), bound)
 
 
 def single_systems(ssm: DiagonalSSM) -> list[DiagonalSSM]:
@@ -109,7 +113,7 @@ def _reduce_stable(ssm: DiagonalSSM, order: int, method: Method) -> Part:
             f"{ssm!r} has {apart.size} unstable states, which are kept as they are; an order of {order} is below that"
         )
     part = method(stable_part(ssm), order - apart.size)
-    return replace(part, ssm=joined(part.ssm, take_states(ssm, apart)), real_order=part.real_order + 2 * apart.size)
+    return replace(part, ssm=joined(part.ssm, take_states(ssm, apart)))
 
 
 def stable_part(ssm: DiagonalSSM) -> DiagonalSSM:
@@ -159,6 +163,34 @@ def _silent(ssm: DiagonalSSM, count: int) -> DiagonalSSM:
     reverse = outputs if ssm.bidirectional else None
     poles = np.full(count, _PADDING_POLE)
     return DiagonalSSM(poles, np.zeros((count, ssm.inputs)), outputs, ssm.D, reverse, ssm.conj_sym)
+
+
+# ---------------------------------------------------------------- real order
+
+
+def _largest_real_order(systems: list[DiagonalSSM]) -> int:
+    return max((_real_order(ssm) for ssm in systems), default=0)
+
+
+def _real_order(ssm: DiagonalSSM) -> int:
+    """McMillan degree of the real system: of each pole, the rank of its residue (the real rank of a real pole's)."""
+    lower = ssm.Lambda.imag < 0  # the same real system as its conjugate
+    poles = np.where(lower, ssm.Lambda.conj(), ssm.Lambda)
+    rows, columns = ssm.B, output_rows(ssm).T
+    order = 0
+    for pole in np.unique(poles):
+        at = np.flatnonzero(poles == pole)
+        vectors = [np.where(lower[at, None], v[at].conj(), v[at]) for v in (rows, columns)]
+        heard = (vectors[0] != 0).any(axis=1) & (vectors[1] != 0).any(axis=1)
+        if pole.imag == 0:
+            order += min(_rank(np.concatenate([v[heard].real, v[heard].imag])) for v in vectors)
+        else:
+            order += 2 * min(_rank(v[heard]) for v in vectors)
+    return order
+
+
+def _rank(vectors: np.ndarray) -> int:
+    return int(np.linalg.matrix_rank(vectors, tol=_PARALLEL * np.abs(vectors).max(initial=0.0)))
 
 
 # ---------------------------------------------------------------- real coordinates

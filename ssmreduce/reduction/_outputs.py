@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .._arguments import real_number
 from ..calibration import Moments
 from ..errors import SelectionError, ShapeError
 from ..systems import DiagonalSSM
@@ -103,7 +104,7 @@ class OutputFit:
     """
 
     def __init__(self, ssm: DiagonalSSM, moments: Moments, *, ridge: float, feedthrough: bool) -> None:
-        if not (np.isfinite(ridge) and ridge >= 1e-14):
+        if not 1e-14 <= real_number(ridge, "ridge") < np.inf:
             raise SelectionError(f"ridge must be a number of at least 1e-14, got {ridge}")
         W, self.D = output_weights(ssm)
         N = W.shape[2]

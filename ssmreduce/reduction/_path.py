@@ -30,7 +30,7 @@ def elimination_order(second: np.ndarray, cross: np.ndarray, width: int) -> tupl
     -----
     Rounding errors of the down-dates grow with the condition number of the states that leave, which is large exactly
     while the first, nearly collinear ones leave. So the factors are made anew each time half of the states are gone:
-    O(n^3) in all, and every problem that remains is better conditioned than the one before.
+    O(n^2 (n + p)) in all, and every problem that remains is better conditioned than the one before.
     """
     systems, size = second.shape[:2]
     n = size // width

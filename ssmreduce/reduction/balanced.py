@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import scipy.linalg
 
+from .._arguments import real_number
 from ..errors import SelectionError, UnattainableError, UnknownNameError
 from ..systems import DiagonalSSM, take_states
 from ._base import (
@@ -97,7 +98,7 @@ def balanced_truncation(
     """
     if order is None and tolerance is None:
         raise SelectionError("balanced truncation needs an order or a tolerance")
-    if tolerance is not None and not tolerance > 0:
+    if tolerance is not None and not real_number(tolerance, "tolerance") > 0:
         raise UnattainableError(f"the tolerance must be positive, got {tolerance}")
     if method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
@@ -168,7 +169,7 @@ def _by_tolerance(balanced: Balanced, order: int, tolerance: float, whole: bool)
         if part is not None:
             return part
     if whole:
-        return Part(balanced.ssm, 2 * balanced.ssm.order, 0.0)
+        return Part(balanced.ssm, 0.0)
     raise UnattainableError(
         f"{order} stored states do not meet the tolerance {tolerance:g} of {balanced.ssm!r}: at the largest real order "
         f"that they may hold, {min(2 * order, balanced.rank)}, the bound is "
@@ -179,11 +180,11 @@ def _by_tolerance(balanced: Balanced, order: int, tolerance: float, whole: bool)
 def _at(balanced: Balanced, real_order: int, limit: int) -> Part | None:
     """The truncated system if its diagonal form stores at most `limit` states and is reliable."""
     if real_order == 0:
-        return Part(take_states(balanced.ssm, np.arange(0)), 0, balanced.bound(0))
+        return Part(take_states(balanced.ssm, np.arange(0)), balanced.bound(0))
     A, B, C = balanced.project(real_order)
     if real_order > limit and stored_order(A) > limit:
         return None
     states = stored_states(A, B, C, balanced.ssm.kappa)
     if states is None or states[0].size > limit:
         return None
-    return Part(with_outputs(balanced.ssm, *states), real_order, balanced.bound(real_order))
+    return Part(with_outputs(balanced.ssm, *states), balanced.bound(real_order))

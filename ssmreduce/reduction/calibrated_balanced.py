@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.linalg
 
-from ..calibration import Calibration, Moments
-from ..errors import NotRepresentableError, SelectionError, UnknownLayerError
-from ..model import SSMModel, replace_system
+from .._arguments import require_kind, whole_number
+from ..calibration import CALIBRATION_ADVICE, Calibration, Moments
+from ..errors import NotRepresentableError, SelectionError
+from ..model import MODEL_ADVICE, SSMModel, replace_system
 from ..systems import DiagonalSSM
 from ._outputs import check_moments, output_weights
 
@@ -28,11 +29,11 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
     ----------
     model : SSMModel
     calibration : Calibration
-        Of this model.
+        Of this model. Targets, where it has them, play no part: only the moments of the states do.
     orders : mapping
         Layer name -> stored states that may stay, for the layers to reduce. A pair of complex poles is one stored
         state, and so is a real pole: the largest real order that fits is taken. For a batch of systems an equal part
-        each.
+        each. A layer that is asked for as many states as it has is left untouched.
 
     Returns
     -------
@@ -41,6 +42,8 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
 
     Raises
     ------
+    ArgumentError
+        No model, no calibration, or orders that are not a mapping.
     UnknownLayerError, ShapeError
         A layer without calibration, or a calibration of other systems.
     SelectionError
@@ -50,8 +53,8 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
 
     Notes
     -----
-    O(n^3) a system. Moore, "Principal component analysis in linear systems", IEEE Trans. Automatic Control 1981, whose
-    Gramians are empirical in the same sense; the bounds of balanced truncation do not apply.
+    O(n^3 log L + (p + m) n^2) a system. Moore, "Principal component analysis in linear systems", IEEE Trans. Automatic
+    Control 1981, whose Gramians are empirical in the same sense; the bounds of balanced truncation do not apply.
 
     Examples
     --------
@@ -62,18 +65,21 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
     >>> balance_calibrated(model, calibration, {"layers.0.seq": 10})["layers.0.seq"]
     DiagonalSSM(order=10, inputs=32, outputs=32, conj_sym=True, causal)
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
+    require_kind(orders, Mapping, "orders", "layer name -> number of states is needed")
     for name, order in orders.items():
-        if name not in model:
-            raise UnknownLayerError(f"there is no layer {name!r}; the model has {', '.join(model)}")
         ssm = model[name]
         check_moments(ssm, calibration[name], name)
-        model = replace_system(model, name, _balanced(ssm, calibration[name], order, name))
+        if order != np.prod(ssm.Lambda.shape):
+            model = replace_system(model, name, _balanced(ssm, calibration[name], order, name))
     return model
 
 
 def _balanced(ssm: DiagonalSSM, moments: Moments, order: int, name: str) -> DiagonalSSM:
     s, n = moments.Lambda.shape
-    if order != int(order) or not s <= order <= s * n or order % s:
+    order = whole_number(order, f"the order of layer {name!r}")
+    if not s <= order <= s * n or order % s:
         raise SelectionError(f"layer {name!r} has {s} x {n} states; it cannot keep {order} of them in equal parts")
     halves = 2 if ssm.bidirectional else 1
     W, _ = output_weights(ssm)

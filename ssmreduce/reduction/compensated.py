@@ -87,7 +87,7 @@ def compensated_truncation(
     _check(refit, iterations)
 
     def method(one: DiagonalSSM, k: int) -> Part:
-        return Part(refitted(one, take_states(one, strongest(criterion(one), k)), refit, iterations), 2 * k)
+        return Part(refitted(one, take_states(one, strongest(criterion(one), k)), refit, iterations))
 
     return reduce_each(ssm, order, method, "compensated")
 

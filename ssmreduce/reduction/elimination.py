@@ -6,9 +6,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..calibration import Calibration
-from ..errors import SelectionError
-from ..model import SSMModel
+from .._arguments import require_kind
+from ..calibration import CALIBRATION_ADVICE, Calibration
+from ..errors import SelectionError, UnknownLayerError, UnknownNameError
+from ..model import MODEL_ADVICE, SSMModel
 from ..scores import Scores
 from ..selection import select
 from ..trees import rebuild
@@ -51,6 +52,8 @@ class EliminationPath(Mapping[str, LayerPath]):
     __reduce__ = rebuild
 
     def __getitem__(self, name: str) -> LayerPath:
+        if name not in self.by_layer:
+            raise UnknownLayerError(f"the path has no layer {name!r}; it has {', '.join(self.by_layer)}")
         return self.by_layer[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -91,6 +94,8 @@ def elimination_path(
 
     Raises
     ------
+    ArgumentError
+        No model, or no calibration.
     UnknownLayerError
         A layer without calibration.
     ShapeError
@@ -100,7 +105,8 @@ def elimination_path(
 
     Notes
     -----
-    Costs are those of the problem with the ridge. O(n^3 + p n^2) a system.
+    Costs are those of the problem with the ridge. O(n^3 + p (n + m)^2) a system, and
+    O(m^3 + m n^2) more where a full D is fitted.
 
     Optimal brain surgeon (Hassibi and Stork, NeurIPS 1992) with a state in place of a weight; for one layer's
     least-squares error its quadratic form is exact.
@@ -114,6 +120,8 @@ def elimination_path(
     >>> path["layers.0.seq"].order.shape
     (1, 64)
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
     paths = {}
     for name, ssm in model.items():
         check_moments(ssm, calibration[name], name)
@@ -143,12 +151,22 @@ def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores
     Scores
         For `select`, with the allocation ``global``.
 
+    Raises
+    ------
+    ArgumentError
+        Anything but a path.
+    UnknownNameError
+        Another scope.
+
     Examples
     --------
     >>> order, cost = np.array([[1, 0, 2]]), np.array([[0.1, 0.2, 5.0]])
     >>> elimination_scores(EliminationPath({"a": LayerPath(order, cost, 10.0)}))["a"]
     array([1., 0., 2.])
     """
+    require_kind(path, EliminationPath, "path", "elimination_path(model, calibration) makes one")
+    if scope not in ("layer", "system"):
+        raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
     values, queues = {}, []
     for name, layer in path.items():
         values[name] = np.zeros(layer.order.shape)
@@ -209,6 +227,8 @@ def eliminate(
 
     Raises
     ------
+    ArgumentError
+        No model, or no calibration.
     UnknownLayerError, ShapeError
         A calibration of another model, or without one of its layers.
     SelectionError

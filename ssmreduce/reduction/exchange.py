@@ -56,7 +56,7 @@ def exchange(ssm: DiagonalSSM, order: int, *, rounds: int = 10) -> Reduction:
         raise SelectionError(f"rounds must not be negative, got {rounds}")
 
     def method(one: DiagonalSSM, k: int) -> Part:
-        return Part(refitted(one, take_states(one, _searched(one, k, rounds))), 2 * k)
+        return Part(refitted(one, take_states(one, _searched(one, k, rounds))))
 
     return reduce_each(ssm, order, method, "exchange")
 

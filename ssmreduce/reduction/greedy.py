@@ -65,7 +65,7 @@ def greedy_elimination(ssm: DiagonalSSM, order: int, *, rule: str = "h2", iterat
         raise UnknownNameError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
 
     def method(one: DiagonalSSM, k: int) -> Part:
-        return Part(refitted(one, take_states(one, survivors(one, k, rule)), iterations=iterations), 2 * k)
+        return Part(refitted(one, take_states(one, survivors(one, k, rule)), iterations=iterations))
 
     return reduce_each(ssm, order, method, "greedy" if rule == "h2" else "greedy_hankel")
 

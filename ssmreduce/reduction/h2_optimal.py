@@ -83,7 +83,7 @@ def h2_approximation(ssm: DiagonalSSM, order: int, *, iterations: int = 40) -> R
 def _searched(ssm: DiagonalSSM, order: int, iterations: int) -> Part:
     part = truncated(ssm, order)
     if not part.ssm.order:
-        return Part(part.ssm, 0)
+        return Part(part.ssm)
     iterates = [part.ssm]
     for _ in range(iterations):
         states = _interpolated(ssm, iterates[-1])
@@ -94,7 +94,7 @@ def _searched(ssm: DiagonalSSM, order: int, iterations: int) -> Part:
             break
     starts = (min(iterates, key=lambda one: _quick_error(ssm, one)), part.ssm, take_states(ssm, survivors(ssm, order)))
     fitted = [refitted(ssm, start) for start in starts]
-    return Part(min(fitted, key=lambda one: _error(ssm, one)), 2 * order)
+    return Part(min(fitted, key=lambda one: _error(ssm, one)))
 
 
 def _quick_error(ssm: DiagonalSSM, reduced: DiagonalSSM) -> float:

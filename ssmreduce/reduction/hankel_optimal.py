@@ -78,7 +78,7 @@ def _approximated(ssm: DiagonalSSM, order: int) -> Part:
         found = _of_order((*minimal, D), values[:rank], r) if r else (*empty, D)
         reduced = None if found is None else from_textbook(ssm, found, order)
         if reduced is not None:
-            return Part(reduced, r, balanced.bound(r))
+            return Part(reduced, balanced.bound(r))
     raise AssertionError("order 0 is always possible")
 
 

@@ -87,7 +87,7 @@ def modal_truncation(ssm: DiagonalSSM, order: int, *, criterion: Criterion = hin
     """
 
     def method(one: DiagonalSSM, k: int) -> Part:
-        return Part(take_states(one, strongest(criterion(one), k)), 2 * k)
+        return Part(take_states(one, strongest(criterion(one), k)))
 
     return reduce_each(ssm, order, method, "modal")
 

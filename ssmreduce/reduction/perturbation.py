@@ -83,7 +83,7 @@ def singular_perturbation(
 def _modal(ssm: DiagonalSSM, kept: np.ndarray) -> Part:
     gone = take_states(ssm, np.setdiff1d(np.arange(ssm.order), kept))
     at_rest = ssm.kappa * (output_rows(gone) @ (gone.B / (1.0 - gone.Lambda)[:, None])).real
-    return Part(replace(take_states(ssm, kept), D=ssm.D + _both_halves(ssm, at_rest)), 2 * kept.size)
+    return Part(replace(take_states(ssm, kept), D=ssm.D + _both_halves(ssm, at_rest)))
 
 
 def _both_halves(ssm: DiagonalSSM, D: np.ndarray) -> np.ndarray:
@@ -126,5 +126,5 @@ def _balanced(ssm: DiagonalSSM, order: int) -> Part:
         )
         reduced = from_textbook(ssm, matrices, order)
         if reduced is not None:
-            return Part(reduced, r, balanced.bound(r))
+            return Part(reduced, balanced.bound(r))
     raise AssertionError("order 0 is always possible")

@@ -8,7 +8,6 @@ import scipy.optimize
 
 from .._arrays import one_minus_abs
 from ..calibration import layer_moments
-from ..errors import SelectionError
 from ..kernels import engine_for
 from ..systems import DiagonalSSM
 from ._outputs import OutputFit, output_weights, with_weights
@@ -51,8 +50,6 @@ def refine_system(
         Stable poles stay stable and the others unstable: the modulus moves through
         :math:`\lambda = e^{\mp e^\nu + j\theta}`.
     """
-    if steps < 0:
-        raise SelectionError(f"the number of refinement steps must not be negative, got {steps}")
     problem = _Refinement(ssm, data, ridge, feedthrough, name)
     if steps and problem.variables.size:
         result = scipy.optimize.minimize(

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..calibration import Calibration, Moments
-from ..errors import SelectionError
-from ..model import SSMModel, overwrite_states
+from .._arguments import require_kind
+from ..calibration import CALIBRATION_ADVICE, Calibration, Moments
+from ..errors import ArgumentError, SelectionError
+from ..model import MODEL_ADVICE, SSMModel, overwrite_states
 from ..systems import DiagonalSSM
 from ._outputs import RIDGE, OutputFit, check_moments, with_weights
 
@@ -55,12 +56,18 @@ def refit(
 
     Raises
     ------
+    ArgumentError
+        No model, no calibration, or text for `layers`.
     UnknownLayerError, ShapeError
         A layer without calibration, or a calibration of other systems.
     SelectionError
         A ridge below 1e-14, or a model that was fitted before, without `reference`.
     NotRepresentableError
         Outputs that the model family cannot hold.
+
+    Notes
+    -----
+    O(n^3 + p (n + m)^2) a system of the calibration, and O(m^3 + m n^2) more where a full D is fitted.
 
     Examples
     --------
@@ -72,6 +79,12 @@ def refit(
     >>> compensated.orders == pruned.orders
     True
     """
+    require_kind(reduced, SSMModel, "reduced", MODEL_ADVICE)
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
+    if reference is not None:
+        require_kind(reference, SSMModel, "reference", MODEL_ADVICE)
+    if isinstance(layers, str):
+        raise ArgumentError(f"layers must be several names, got {layers!r}; give [{layers!r}]")
     result = reduced
     for name in calibration if layers is None else layers:
         reduced.require(name)

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import require_kind, whole_number
 from ..calibration import Calibration
 from ..errors import SelectionError, UnknownNameError
-from ..model import SSMModel, replace_system
+from ..model import MODEL_ADVICE, SSMModel, replace_system
 from ..systems import DiagonalSSM
 from ._base import Reduction
 from .balanced import balanced_truncation
@@ -69,6 +70,8 @@ def reduce(
 
     Raises
     ------
+    ArgumentError
+        No model, or orders that are not a mapping.
     UnknownNameError, UnknownLayerError
         A method or layer that does not exist.
     SelectionError
@@ -85,7 +88,10 @@ def reduce(
     >>> sum(keep.orders.values()), sum(reduced.orders.values())
     (128, 128)
     """
-    if method not in METHODS:
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    if orders is not None:
+        require_kind(orders, Mapping, "orders", "layer name -> number of states is needed, such as keep.orders")
+    if not isinstance(method, str) or method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
     if calibration is not None:
         if method != "balanced" or orders is None or options:
@@ -107,8 +113,8 @@ def reduce(
 
 def _one_order(ssm: DiagonalSSM, states: int, name: str) -> int:
     systems = int(np.prod(ssm.batch, dtype=int))
-    order, rest = divmod(int(states), systems)
-    if rest or order != states / systems:
+    order, rest = divmod(whole_number(states, f"the order of layer {name!r}"), systems)
+    if rest:
         raise SelectionError(
             f"layer {name!r} has {systems} systems, which cannot keep {states} states in equal parts; select with "
             "scope='system'"

@@ -1,12 +1,14 @@
 """Sequential recalibration: layer by layer, on what the already reduced network feeds it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
-from ..errors import SelectionError, ShapeError, UnknownLayerError
-from ..model import SSMModel, overwrite_states
+from .._arguments import described, require_batches, require_callable, require_kind, whole_number
+from ..calibration import sequences
+from ..errors import ArgumentError, ShapeError, UnknownLayerError
+from ..model import MODEL_ADVICE, SSMModel, overwrite_states
 from ..responses import simulate
 from ._outputs import RIDGE
 from .refine import refine_system
@@ -64,12 +66,15 @@ def recalibrate(
 
     Raises
     ------
+    ArgumentError
+        No models, batches that can be gone through once only, or `layer_inputs` that is no function or returns no
+        mapping of arrays.
     UnknownLayerError
-        `layer_inputs` leaves out a layer.
+        `reduced` or `layer_inputs` leaves out a layer.
     ShapeError
         No batches, or inputs that do not fit.
     SelectionError
-        A negative `refine`, or a ridge below 1e-14.
+        A `refine` that is negative or no whole number, or a ridge below 1e-14.
     NotRepresentableError
         A system that the model family cannot hold.
 
@@ -88,10 +93,16 @@ def recalibrate(
     >>> recalibrate(model, small, [x], inputs).orders == small.orders
     True
     """
-    if refine < 0:
-        raise SelectionError(f"refine is a number of steps and must not be negative, got {refine}")
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(reduced, SSMModel, "reduced", MODEL_ADVICE)
+    require_batches(batches)
+    require_kind(batches, Sized, "batches", "they are gone through twice a layer: give a list, such as list(batches)")
+    require_callable(layer_inputs, "layer_inputs", "a function of (model, batch) is needed: layer name -> array")
+    refine = whole_number(refine, "refine")
     if not len(batches):
         raise ShapeError("there is nothing to recalibrate on: give at least one batch")
+    for name in model:
+        reduced.require(name)
     result = reduced
     for done, name in enumerate(model, start=1):
         data = []
@@ -106,8 +117,14 @@ def recalibrate(
     return result
 
 
-def _of_layer(inputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _of_layer(inputs: Mapping[str, Any], name: str) -> np.ndarray:
+    require_kind(inputs, Mapping, "the result of layer_inputs", "layer name -> array (batch, L, width) is needed")
     if name not in inputs:
         raise UnknownLayerError(f"layer_inputs returned nothing for {name!r}; it returned {', '.join(inputs)}")
-    u = np.asarray(inputs[name], dtype=np.float64)
-    return u[None] if u.ndim == 2 else u
+    if isinstance(inputs[name], list | tuple):
+        raise ArgumentError(
+            f"layer_inputs returned {described(inputs[name])} for {name!r}; one array (batch, L, width) a batch is "
+            "needed: give sequences of different lengths in batches of their own"
+        )
+    [u] = sequences(inputs[name], name)
+    return np.asarray(u, dtype=np.float64)

@@ -121,8 +121,11 @@ def test_scans_on_a_device(rng, real, case, reverse, look_back):
 
     arrays = rounded_scan(rng, case, real, radius=(1 - 1e-6, 1.0))
     expected = _reference.scan(*(a.astype(np.complex128) for a in arrays), reverse=reverse)
-    scan = (_cupy_look_back if look_back else _cupy).scan
-    results = [scan(*(cupy.asarray(a) for a in arrays), reverse=reverse).get() for _ in range(5)]
+    engine = _cupy_look_back if look_back else _cupy
+    device_arrays = [cupy.asarray(a) for a in arrays]
+    results = [engine.scan(*device_arrays, reverse=reverse).get() for _ in range(5)]
+    for kept, array in zip(device_arrays, arrays, strict=True):
+        np.testing.assert_array_equal(kept.get(), array)
     for result in results:
         assert_close(result, expected, KINDS[real][2])
     assert look_back or len({result.tobytes() for result in results}) == 1

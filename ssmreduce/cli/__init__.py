@@ -1,0 +1,100 @@
+"""The command line: inspect, score, calibrate, prune, search, compare, with the verbs and the options of the API."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import SSMReduceError
+from ..report import compare, inspect
+from ._calibrated import add_calibrate, add_search
+from ._prune import add_prune, add_score
+from ._shared import add_command, load_model, natural
+
+_EPILOG = """examples:
+  ssmreduce inspect model.safetensors --adapter s5 --set conj_sym=true --set discretization=zoh
+  ssmreduce score model.safetensors --method last
+  ssmreduce prune model.safetensors small.safetensors --method last --ratio 0.33
+  ssmreduce calibrate model.safetensors inputs.npz calibration.npz
+  ssmreduce prune model.safetensors small.safetensors --method calibrated --calibration calibration.npz --ratio 0.8
+  ssmreduce compare model.safetensors small.safetensors
+
+Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
+Exit codes: 0 done, 1 an error (nothing is written), 2 wrong usage (an option that would do nothing, too)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 an error that is said on standard error.
+
+    Examples
+    --------
+    >>> main(["inspect", "no-such-file.npz"])
+    1
+    """
+    args = _parser().parse_args(argv)
+    try:
+        result, table = args.run(args)
+    except SSMReduceError as error:
+        print(f"ssmreduce: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ssmreduce: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    try:
+        _show(result, table, args.json)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _show(result: dict, table: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(table)
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssmreduce",
+        description="Make deep state-space models smaller.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    add_command(commands, "inspect", _inspect, "sizes, slowest poles, largest state norms, unstable states")
+    add_score(commands)
+    add_prune(commands)
+    add_calibrate(commands)
+    add_search(commands)
+    command = add_command(commands, "compare", _compare, "reduced checkpoints against the original")
+    command.add_argument("reduced", nargs="+", help="reduced checkpoints")
+    command.add_argument("--length", type=int, default=1024, help="steps of white noise (%(default)s)")
+    command.add_argument("--seed", type=natural, default=0, help="of the noise (%(default)s)")
+    return parser
+
+
+def _inspect(args: argparse.Namespace) -> tuple[dict, Any]:
+    inspection = inspect(load_model(args.file, args))
+    return inspection.to_dict(), inspection
+
+
+def _compare(args: argparse.Namespace) -> tuple[dict, Any]:
+    candidates = {path: load_model(path, args) for path in args.reduced}
+    comparison = compare(load_model(args.file, args), candidates, length=args.length, seed=args.seed)
+    return comparison.to_dict(), comparison

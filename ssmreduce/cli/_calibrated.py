@@ -1,0 +1,168 @@
+"""``calibrate`` and ``search``: second moments of recorded layer inputs, and the largest ratio that a metric allows."""
+
+import argparse
+import contextlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .._whole import check_place
+from ..calibration import Calibration, calibrate, load_calibration, save_calibration
+from ..checkpoints import read_file
+from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
+from ..loading import save
+from ..model import SSMModel
+from ..report import table_of
+from ..search import search
+from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, progress
+
+
+def add_calibrate(commands: Any) -> None:
+    """The command ``calibrate``."""
+    command = add_command(
+        commands, "calibrate", _calibrate, "sum second moments of the states on recorded layer inputs"
+    )
+    command.add_argument(
+        "inputs", nargs="+", help="npz files: layer name -> (batch, L, width); 'mask' says what counts"
+    )
+    command.add_argument("output", help="npz file of the calibration")
+
+
+def add_search(commands: Any) -> None:
+    """The command ``search``."""
+    command = add_command(
+        commands, "search", _search, "drop as many states as a metric allows, by calibrated elimination"
+    )
+    add_output(command)
+    command.add_argument("--calibration", required=True, help="npz file that calibrate wrote")
+    command.add_argument(
+        "--evaluate", required=True, metavar="MODULE:FUNCTION", help="from a model to a number to keep high"
+    )
+    command.add_argument("--max-loss", type=float, required=True, help="what the number may lose")
+    command.add_argument("--tolerance", type=float, default=0.01, help="of the ratio (%(default)s)")
+    command.add_argument("--min-states", type=int, default=1, help="least number of states a layer (%(default)s)")
+    command.add_argument("--scope", choices=("layer", "system"), default="layer", help=SCOPE)
+    command.add_argument("--feedthrough", action="store_true", help=FEEDTHROUGH)
+
+
+def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
+    from rich.markup import escape
+
+    _check_calibration_output(args.output)
+    model = load_model(args.file, args)
+    bar, move = progress("calibrating")
+    with bar:
+        calibration = _of_files(model, args.inputs, move)
+    save_calibration(calibration, args.output)
+    table = table_of(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
+    for name, moments in calibration.items():
+        table.add_row(escape(name), str(moments.steps), str(moments.length))
+    layers = {name: {"steps": m.steps, "length": m.length} for name, m in calibration.items()}
+    return {"output": args.output, "layers": layers}, table
+
+
+def _of_files(model: SSMModel, paths: list[str], move: Callable[[float, int], None]) -> Calibration:
+    """Sum over files, a layer at a time so that the bar moves."""
+    calibration = Calibration({})
+    for done, path in enumerate(paths):
+        arrays: dict[str, Any] = dict(read_file(path)[0])
+        mask = arrays.pop("mask", None)
+        if not arrays:
+            raise ShapeError(f"{path!r} holds no layer: it needs layer name -> array (batch, L, width)")
+        for layers, (name, u) in enumerate(arrays.items(), start=1):
+            calibration += calibrate(model, {name: u}, mask=mask)
+            move(done + layers / len(arrays), len(paths))
+    return calibration
+
+
+def _check_calibration_output(path: str) -> None:
+    """Fail early; and with the output forgotten, the last file of inputs must not be written over."""
+    check_place(Path(path))
+    if Path(path).exists():
+        try:
+            load_calibration(path)
+        except CheckpointFormatError:
+            raise WriteError(
+                f"{path!r}, the last argument, is where the calibration goes; it is there and is no calibration"
+            ) from None
+
+
+def _search(args: argparse.Namespace) -> tuple[dict, Any]:
+    module, _, name = args.evaluate.partition(":")
+    if not (module and name):
+        args.fail(f"argument --evaluate: MODULE:FUNCTION is needed, got {args.evaluate!r}")
+    check_output(args.output)
+    model = load_model(args.file, args)
+    if args.scope == "layer" and args.form == "compact" and any(np.prod(ssm.batch) > 1 for ssm in model.values()):
+        args.fail(
+            "the systems of a layer (S4D features) will keep different numbers of states: give --scope system, or "
+            "--form mask or padded"
+        )
+    calibration = load_calibration(args.calibration)
+    bar, move = progress("searching")
+    with bar, _working_directory_first(), contextlib.redirect_stdout(sys.stderr):  # what the user prints is no result
+        found = search(
+            model,
+            calibration,
+            _evaluation(module, name),
+            max_loss=args.max_loss,
+            tolerance=args.tolerance,
+            min_states=args.min_states,
+            scope=args.scope,
+            feedthrough=args.feedthrough,
+            progress=move,
+        )
+    save(found.model, args.output, form=args.form)
+    table = table_of(f"{args.file} -> {args.output} (before: {found.reference:.6g})", "dropped", "states", "value", "")
+    for point in found.points:
+        table.add_row(f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else "")
+    return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, table
+
+
+@contextlib.contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """Modules are found from the working directory, also those that are imported while the function runs."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _evaluation(module: str, name: str) -> Callable[[SSMModel], float]:
+    """The user's function; what it raises becomes an error that says where."""
+    text = f"{module}:{name}"
+    try:
+        home = importlib.import_module(module)
+        function = getattr(home, name)
+    except Exception as error:  # a module of the user's own may raise anything
+        raise UnknownNameError(
+            f"--evaluate needs MODULE:FUNCTION, and {text!r} is not one: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(function):
+        raise UnknownNameError(f"--evaluate needs MODULE:FUNCTION, and {text!r} is not one: it cannot be called")
+
+    def evaluate(model: SSMModel) -> float:
+        try:
+            return function(model)
+        except Exception as error:
+            raise EvaluationError(
+                f"{text} raised {type(error).__name__}: {error}{_place(error, home)}, on the model with "
+                f"{sum(model.orders.values())} states"
+            ) from error
+
+    return evaluate
+
+
+def _place(error: Exception, module: ModuleType) -> str:
+    """The last line of the user's module that the error went through."""
+    file = getattr(module, "__file__", None)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""

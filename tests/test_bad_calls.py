@@ -1,0 +1,231 @@
+"""Calls of the calibrated verbs that a newcomer may get wrong: each is refused in words, none runs on in silence."""
+
+import networks
+import numpy as np
+import pytest
+
+import ssmreduce as sr
+from ssmreduce import errors
+
+LAYER = "layers.0.seq"
+
+
+class Journey:
+    """What a session has at hand when a call goes wrong."""
+
+    def __init__(self):
+        self.model = sr.load("examples/s5_digits/model.safetensors")
+        self.other = sr.load("tests/data/lru_forgi86_digits64/model.safetensors")
+        self.x = np.random.default_rng(0).random((6, 64, 1))
+        self.inputs = self.layer_inputs(self.model, self.x)
+        self.u = self.inputs[LAYER]
+        self.mask = np.ones((6, 64), dtype=bool)
+        self.calibration = sr.calibrate(self.model, self.inputs)
+        self.path = sr.elimination_path(self.model, self.calibration)
+        self.small = sr.eliminate(self.model, self.calibration, ratio=0.8)
+
+    @staticmethod
+    def layer_inputs(model, x):
+        return networks.layer_inputs(networks.s5_digits, model, x)
+
+    def calibrate(self, inputs, **options):
+        return sr.calibrate(self.model, inputs, **options)
+
+    def eliminate(self, **options):
+        return sr.eliminate(self.model, self.calibration, **options)
+
+    def recalibrate(self, batches=None, layer_inputs=None, **options):
+        batches = [self.x] if batches is None else batches
+        return sr.recalibrate(self.model, self.small, batches, layer_inputs or self.layer_inputs, **options)
+
+    def search(self, evaluate=lambda model: float(sum(model.orders.values())), **options):
+        return sr.search(self.model, self.calibration, evaluate, **{"max_loss": 300, **options})
+
+
+@pytest.fixture(scope="module")
+def j():
+    return Journey()
+
+
+CALIBRATE = {
+    "an array": (
+        lambda j: j.calibrate(j.u),
+        errors.ArgumentError,
+        r"mapping from layer name.*ndarray of shape \(6, 64",
+    ),
+    "a pair": (lambda j: j.calibrate((j.inputs, j.mask)), errors.ArgumentError, "mask=mask"),
+    "arrays": (lambda j: j.calibrate([j.u]), errors.ArgumentError, "batch 1 is a ndarray"),
+    "a generator of arrays": (lambda j: j.calibrate(u for u in [j.u]), errors.ArgumentError, "batch 1"),
+    "a path": (lambda j: j.calibrate("inputs.npz"), errors.ArgumentError, "'inputs.npz'"),
+    "nothing": (lambda j: j.calibrate(None), errors.ArgumentError, "None"),
+    "three in a tuple": (lambda j: j.calibrate([(j.inputs, j.mask, 3)]), errors.ArgumentError, "batch 1 is a tuple"),
+    "a pair as a list": (lambda j: j.calibrate([[j.inputs, j.mask]]), errors.ArgumentError, "batch 1 is a list"),
+    "a pair turned round": (lambda j: j.calibrate([(j.mask, j.inputs)]), errors.ArgumentError, "batch 1"),
+    "the model as inputs": (lambda j: j.calibrate(j.model), errors.ArgumentError, "got a DiagonalSSM"),
+    "a calibration": (lambda j: j.calibrate(j.calibration), errors.ArgumentError, "got a Moments"),
+    "text as an array": (lambda j: j.calibrate({LAYER: "u"}), errors.ArrayKindError, "not real numbers: 'u'"),
+    "None as an array": (lambda j: j.calibrate({LAYER: None}), errors.ArrayKindError, "not real numbers: None"),
+    "objects": (lambda j: j.calibrate({LAYER: j.u.astype(object)}), errors.ArrayKindError, "object"),
+    "ragged numbers": (lambda j: j.calibrate({LAYER: [[[0.0] * 32], [[1.0]]]}), errors.ShapeError, "expected"),
+    "ragged rows": (lambda j: j.calibrate({LAYER: [[[0.0], [1.0, 2.0]]]}), errors.ShapeError, "different lengths"),
+    "a list and a mask": (lambda j: j.calibrate({LAYER: list(j.u)}, mask=j.mask), errors.ShapeError, "list end where"),
+    "a path as the model": (lambda j: sr.calibrate("m.npz", j.inputs), errors.ArgumentError, "a model is needed"),
+    "a system as the model": (lambda j: sr.calibrate(j.model[LAYER], j.inputs), errors.ArgumentError, "DiagonalSSM"),
+    "arguments turned round": (lambda j: sr.calibrate(j.inputs, j.model), errors.ArgumentError, "model is a dict"),
+    "targets as arrays": (lambda j: j.calibrate(j.inputs, targets=j.u), errors.ArgumentError, "targets is a ndarray"),
+    "targets of another model": (lambda j: j.calibrate(j.inputs, targets=j.other), errors.UnknownLayerError, LAYER),
+    "stationary, no model": (lambda j: sr.calibrate_stationary(None), errors.ArgumentError, "a model is needed"),
+    "saved, no calibration": (
+        lambda j: sr.save_calibration(j.model, "c.npz"),
+        errors.ArgumentError,
+        "a calibration is",
+    ),
+}
+
+REDUCE = {
+    "ratio in words": (lambda j: j.eliminate(ratio="0.8"), errors.ArgumentError, "ratio must be a number, got '0.8'"),
+    "ratio in per cent": (lambda j: j.eliminate(ratio=80), errors.SelectionError, "got 80"),
+    "count in words": (lambda j: j.eliminate(count="5"), errors.ArgumentError, "count must be a number"),
+    "threshold in words": (lambda j: sr.select(sr.score(j.model), threshold="1"), errors.ArgumentError, "threshold"),
+    "orders as a number": (lambda j: j.eliminate(orders=5), errors.ArgumentError, "orders is 5"),
+    "orders in words": (lambda j: j.eliminate(orders=dict.fromkeys(j.model, "5")), errors.ArgumentError, "got '5'"),
+    "half a state": (lambda j: j.eliminate(ratio=0.5, min_states=2.5), errors.SelectionError, "whole number, got 2.5"),
+    "min_states in words": (lambda j: j.eliminate(ratio=0.5, min_states="2"), errors.ArgumentError, "min_states"),
+    "ridge in words": (lambda j: j.eliminate(ratio=0.5, ridge="a"), errors.ArgumentError, "ridge must be a number"),
+    "no ridge": (lambda j: j.eliminate(ratio=0.5, ridge=None), errors.ArgumentError, "ridge must be a number"),
+    "inputs, not moments": (lambda j: sr.eliminate(j.model, j.inputs, ratio=0.5), errors.ArgumentError, "calibration"),
+    "a calibration's path": (lambda j: sr.eliminate(j.model, "c.npz", ratio=0.5), errors.ArgumentError, "'c.npz'"),
+    "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
+    "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
+    "scope of scores": (lambda j: sr.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system"),
+    "scores of a model": (lambda j: sr.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
+    "one order for all": (lambda j: sr.reduce(j.model, 5), errors.ArgumentError, "orders is 5"),
+    "a list of orders": (lambda j: sr.reduce(j.model, [5] * 4), errors.ArgumentError, "layer name -> number"),
+    "an order in words": (lambda j: sr.reduce(j.model, {LAYER: "5"}), errors.ArgumentError, "got '5'"),
+    "an order that is NaN": (lambda j: sr.reduce(j.model, {LAYER: np.nan}), errors.SelectionError, "whole number"),
+    "no order": (lambda j: sr.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan"),
+    "tolerance in words": (lambda j: sr.reduce(j.model, tolerance="low"), errors.ArgumentError, "tolerance"),
+    "methods in a list": (lambda j: sr.reduce(j.model, {}, method=["h2"]), errors.UnknownNameError, "no method"),
+    "reduce on inputs": (
+        lambda j: sr.reduce(j.model, {LAYER: 5}, calibration=j.inputs), errors.ArgumentError, "calibration is a dict",
+    ),
+    "reduce on data, half a state": (
+        lambda j: sr.reduce(j.model, {LAYER: 2.5}, calibration=j.calibration), errors.SelectionError, "whole number",
+    ),
+    "balanced without orders": (
+        lambda j: sr.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
+    ),
+    "refit turned round": (lambda j: sr.refit(j.calibration, j.small), errors.ArgumentError, "reduced is a Calib"),
+    "refit of one layer": (
+        lambda j: sr.refit(j.small, j.calibration, layers=LAYER), errors.ArgumentError, "several names",
+    ),
+    "refit on inputs": (lambda j: sr.refit(j.small, j.inputs), errors.ArgumentError, "calibration is a dict"),
+    "refit to a calibration": (
+        lambda j: sr.refit(j.small, j.calibration, reference=j.calibration), errors.ArgumentError, "reference is a",
+    ),
+}  # fmt: skip
+
+RECALIBRATE = {
+    "half a step": (lambda j: j.recalibrate(refine=2.5), errors.SelectionError, "refine must be a whole number"),
+    "steps in words": (lambda j: j.recalibrate(refine="3"), errors.ArgumentError, "refine must be a number"),
+    "steps back": (lambda j: j.recalibrate(refine=-1), errors.SelectionError, "refine must not be negative"),
+    "an array": (lambda j: j.recalibrate(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "a generator": (lambda j: j.recalibrate(batch for batch in [j.x]), errors.ArgumentError, "list"),
+    "inputs for a function": (lambda j: j.recalibrate(layer_inputs=j.inputs), errors.ArgumentError, "function"),
+    "nothing returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: None), errors.ArgumentError, "is None"),
+    "an array returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: j.u), errors.ArgumentError, "layer name"),
+    "a list returned": (
+        lambda j: j.recalibrate(layer_inputs=lambda m, x: {LAYER: list(j.u)}), errors.ArgumentError, "batches of their",
+    ),
+    "another model": (
+        lambda j: sr.recalibrate(j.model, j.other, [j.x], j.layer_inputs), errors.UnknownLayerError, LAYER,
+    ),
+}  # fmt: skip
+
+SEARCH = {
+    "no function": (lambda j: j.search(None), errors.ArgumentError, "evaluate is None"),
+    "nothing returned": (lambda j: j.search(lambda m: None), errors.ArgumentError, "evaluate returns must be a number"),
+    "text returned": (lambda j: j.search(lambda m: "good"), errors.ArgumentError, "got 'good'"),
+    "an array returned": (lambda j: j.search(lambda m: np.ones(3)), errors.ArgumentError, "shape"),
+    "infinite": (lambda j: j.search(lambda m: np.inf), errors.NonFiniteError, "inf for the original"),
+    "per cent": (lambda j: j.search(max_loss="1%"), errors.ArgumentError, "max_loss must be a number"),
+    "tolerance": (lambda j: j.search(tolerance=None), errors.ArgumentError, "tolerance must be a number"),
+    "nothing can leave": (lambda j: j.search(min_states=65), errors.SelectionError, "largest layer has 64"),
+    "half a state": (lambda j: j.search(min_states=1.5), errors.SelectionError, "whole number"),
+    "finish returns nothing": (lambda j: j.search(finish=lambda m: None), errors.ArgumentError, "finish is None"),
+    "finish is no function": (lambda j: j.search(finish=3), errors.ArgumentError, "finish is 3"),
+}
+
+STATIONARY = {
+    "NaN": ([1.0, np.nan], errors.NonFiniteError, "NaN"),
+    "not an autocovariance": ([1.0, 0.9], errors.UnknownNameError, "spectrum falls to -0.8"),
+    "negative power": ([-1.0], errors.UnknownNameError, "power is -1"),
+    "no power": ([0.0, 0.0], errors.UnknownNameError, "power is 0"),
+    "complex": ([1.0, 0.3j], errors.ArgumentError, "real numbers"),
+    "text": ("white", errors.ArgumentError, "'white'"),
+    "a number": (1.0, errors.ShapeError, r"shape \(T \+ 1,\)"),
+    "matrices": (np.ones((2, 3, 3)), errors.ShapeError, "all inputs share it"),
+    "no lag": ([], errors.ShapeError, "0 ... T"),
+    "ragged": ([[1.0], [1.0, 2.0]], errors.ArgumentError, "real numbers"),
+}
+
+
+@pytest.mark.parametrize("case", CALIBRATE)
+def test_calibrate(j, case):
+    call, error, text = CALIBRATE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", REDUCE)
+def test_reductions(j, case):
+    call, error, text = REDUCE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", RECALIBRATE)
+def test_recalibrate(j, case):
+    call, error, text = RECALIBRATE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", SEARCH)
+def test_search(j, case):
+    call, error, text = SEARCH[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", STATIONARY)
+def test_stationary(j, case):
+    autocovariance, error, text = STATIONARY[case]
+    with pytest.raises(error, match=text):
+        sr.calibrate_stationary(j.model, autocovariance)
+
+
+def test_what_evaluate_raises_goes_through_with_a_note(j):
+    def evaluate(model):
+        if sum(model.orders.values()) < 256:
+            raise ZeroDivisionError("mine")
+        return 1.0
+
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        j.search(evaluate)
+    assert caught.value.__notes__ == ["(raised by evaluate, on the model with 129 states)"]
+
+
+def test_as_many_states_as_there_are_leave_a_layer_as_it_is(j):
+    kept = sr.reduce(j.model, {LAYER: 64}, calibration=j.calibration)
+    np.testing.assert_array_equal(kept[LAYER].Lambda, j.model[LAYER].Lambda)
+    assert not kept.systems
+
+
+def test_an_autocovariance_of_any_spectrum_is_taken(j):
+    rho = 0.9 ** np.arange(5)
+    with pytest.raises(errors.UnknownNameError, match="taper"):
+        sr.calibrate_stationary(j.model, rho)
+    sr.calibrate_stationary(j.model, rho * (1 - np.arange(5) / 5))  # what the message advises
+    for touching in ([1.0, 0.5], [2, -1], [1.0]):  # spectra that reach 0
+        sr.calibrate_stationary(j.model, touching)
