@@ -1,4 +1,4 @@
-"""The CUDA engine with the one-pass scan for few rows: faster, and not bitwise reproducible."""
+"""The CUDA engine with the one-pass scan for few rows: it reads less, and is not bitwise reproducible."""
 
 from functools import partial
 
