@@ -62,9 +62,10 @@ def simulate(
     strict_reverse : bool, default False
         The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
         bidirectional layer of S4, where S5's includes the sample itself.
-    engine : {"numba", "torch", "jax", "reference"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
         By default the one of the library of `u`: Numba for NumPy arrays, and the reference loop, in the namespace of
-        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; see :doc:`/theory/engines`.
+        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; ``"cupy"`` also takes their CUDA
+        arrays. See :doc:`/theory/engines`.
 
     Returns
     -------
@@ -111,7 +112,8 @@ def simulate_chunk(
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     strict_reverse : bool, default False
         See `simulate`.
-    engine : {"numba", "torch", "jax", "reference"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
+        See `simulate`.
 
     Returns
     -------
