@@ -68,7 +68,7 @@ def output_sensitivity(
 
     Notes
     -----
-    Costs as much as one `recalibrate` a layer.
+    Costs half as much as one `recalibrate` a layer.
 
     Examples
     --------
@@ -87,12 +87,14 @@ def output_sensitivity(
     orders = select(scores, ratio=ratio, scope=scope).orders
     reference = [_finite(outputs(model, batch)) for batch in batches]
     result = {}
-    for name, full in model.orders.items():
+    for i, (name, full) in enumerate(model.orders.items()):
         systems = len(path[name].order)
         alone = {**model.orders, name: max(systems, min(orders[name], full - systems))}  # at least one state leaves
         selection = select(scores, orders=alone, scope=scope)
-        small = refit(prune(model, selection), calibration, feedthrough=feedthrough, reference=model)
-        small = recalibrate(model, small, batches, layer_inputs, feedthrough=feedthrough)
+        small = prune(model, selection)
+        small = refit(small, calibration, layers=[name], feedthrough=feedthrough, reference=model)
+        later = tuple(model)[i + 1 :]
+        small = recalibrate(model, small, batches, layer_inputs, layers=later, feedthrough=feedthrough)
         change = sum(
             float(np.sum((_finite(outputs(small, batch)) - z) ** 2))
             for batch, z in zip(batches, reference, strict=True)

@@ -1,6 +1,6 @@
 """Sequential recalibration: layer by layer, on what the already reduced network feeds it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ def recalibrate(
     refine: int = 0,
     feedthrough: bool = False,
     ridge: float = RIDGE,
+    layers: Iterable[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SSMModel:
     r"""Fit each layer of a reduced model, first to last, to the original's outputs, on the inputs it really gets.
@@ -55,6 +56,8 @@ def recalibrate(
         Fit D as well; a diagonal D stays diagonal.
     ridge : float, default 1e-10
         As in `refit`, towards the weights of `reduced`.
+    layers : iterable of str, optional
+        By default every layer; the others stay as they are in `reduced`.
     progress : callable, optional
         Called after each layer with the number of layers done and the number of all.
 
@@ -65,7 +68,7 @@ def recalibrate(
     Raises
     ------
     UnknownLayerError
-        `layer_inputs` leaves out a layer.
+        `layer_inputs` leaves out a layer, or one of `layers` that does not exist.
     ShapeError
         No batches, or inputs that do not fit.
     SelectionError
@@ -93,7 +96,10 @@ def recalibrate(
     if not len(batches):
         raise ShapeError("there is nothing to recalibrate on: give at least one batch")
     result = reduced
-    for done, name in enumerate(model, start=1):
+    chosen = set(model if layers is None else layers)
+    for name in chosen:
+        model.require(name)
+    for done, name in enumerate((name for name in model if name in chosen), start=1):
         data = []
         for batch in batches:
             original = _of_layer(layer_inputs(model, batch), name)
@@ -102,7 +108,7 @@ def recalibrate(
         fitted = refine_system(result[name], data, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
         result = overwrite_states(result, name, fitted)
         if progress is not None:
-            progress(done, len(model))
+            progress(done, len(chosen))
     return result
 
 
