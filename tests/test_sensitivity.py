@@ -7,8 +7,8 @@ import networks
 import numpy as np
 import pytest
 from test_elimination import calibration_of, sequences
-from test_recalibration import inputs_with
 from test_real_checkpoints import LRU, S5, recorded
+from test_recalibration import inputs_with
 
 import ssmreduce as sr
 
