@@ -53,7 +53,7 @@ class Case:
 
     @property
     def refine(self) -> int:
-        """Steps of refinement: none for 192 systems of one input, where they take minutes and find little."""
+        """Steps of refinement: none for 192 systems of one input, where they take many minutes."""
         return 0 if self.name == "s4d_minimal_mnist1d" else REFINE
 
     def accuracy(self, model: sr.SSMModel) -> float:
