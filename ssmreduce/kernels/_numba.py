@@ -3,7 +3,8 @@
 import numba
 import numpy as np
 
-from ._layer import BlockedProducts, Layer
+from . import _host, _tiles
+from ._layer import BlockedProducts, Layer, Products
 
 
 @numba.njit(cache=True, nogil=True)
@@ -26,6 +27,9 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     return inputs
 
 
-def prepare(layer: Layer) -> BlockedProducts:
+def prepare(layer: Layer) -> Products | _tiles.Tiles:
     """See `_reference.prepare`."""
+    registers = _host.registers()
+    if registers is not None and _tiles.suits(layer, registers):
+        return _tiles.Tiles(layer, registers)
     return BlockedProducts(layer, scan)
