@@ -1,5 +1,6 @@
 """Responses of a system: to an input sequence, to an impulse, to frequencies."""
 
+import math
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -227,7 +228,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(int(size) for size in shape)
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:

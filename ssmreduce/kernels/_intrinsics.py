@@ -1,17 +1,19 @@
 """Register tiles as compiler intrinsics: the sums of a few time steps times a few states stay in vector registers.
 
 A compiler that is left to itself spills such tiles or picks narrow vectors, so their code is written in LLVM IR, for
-any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple is
-part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
+any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple
+is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
 """
 
 import sys
+from typing import Any
 
 import numba
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
 
 _yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
 _INDEX = ir.IntType(64)
@@ -201,11 +203,14 @@ def _arrived(typing, counter):
 
 
 @numba.njit(cache=True, nogil=True)
-def meet(counter, goal):
-    """Wait until the members of a team have arrived `goal` times in all."""
+def meet(counter, met, members):
+    """Wait until all members of a team have met once more than before; the number of meetings."""
+    if members == 1:
+        return met
     _arrive(counter)
     looks = 0
-    while _arrived(counter) < goal:
+    while _arrived(counter) < (met + 1) * members:
         looks += 1
         if looks > _PATIENCE:
             _yield()
+    return met + 1

@@ -1,5 +1,7 @@
 """Wide layers packed for register tiles, and shared out between threads."""
 
+import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from ._threads import thread_count, together
 _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay in the second-level cache
 _LINE = 64  # bytes of a cache line
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
+_OWN = threading.local()
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
 
@@ -130,9 +133,18 @@ class Tiles:
 
     def _workspace(self, length: int, *, copies: int) -> _Workspace:
         tiles = min(-(-length // self.steps), max(1, _CHUNK_BYTES // (self.stride * self.dtype.itemsize * self.steps)))
-        rows = _aligned_empty((copies, tiles * self.steps + 1, self.stride), self.dtype)
+        shape = copies, tiles * self.steps + 1, self.stride
+        rows = _aligned_empty(shape, self.dtype) if copies > 1 else _own_memory(shape, self.dtype)
         carry = _aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
         return _Workspace(rows, carry, np.zeros(1, np.int64))
+
+
+def _own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Array in memory that the thread keeps: the system takes long to hand out fresh pages."""
+    size = math.prod(shape) * dtype.itemsize + _LINE
+    if getattr(_OWN, "bytes", np.empty(0)).size < size:
+        _OWN.bytes = np.empty(size, np.uint8)
+    return _view(_OWN.bytes, shape, dtype)
 
 
 class _Share:
@@ -161,10 +173,13 @@ def _padded(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Array that begins with a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    return _view(np.empty(math.prod(shape) * dtype.itemsize + _LINE, np.uint8), shape, dtype)
+
+
+def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Array at the first cache line of some bytes."""
+    start = -memory.__array_interface__["data"][0] % _LINE
+    return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def _aligned(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
