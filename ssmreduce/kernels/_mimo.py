@@ -5,12 +5,15 @@ The compiled functions share the names of what they pass on:
 tile    lanes, steps, few: tuples of None, see `_intrinsics`; a short rest of a sequence takes a tile of `few` steps
 rows    a chunk, flat: row 0 holds the states before it, each other row [re, im] of every panel and the inputs of a step
 B       (S, panels, m, 2, lanes); powers (S, panels, steps, 2, lanes); leaps (S, panels, 2, lanes)
-C       (S, panels of outputs, k, 2 lanes), and D below it where D is not diagonal; scale (S, outputs): D, or ones
+C       (S, panels of outputs, k, 2 lanes), and D below it where D is not diagonal
+scale   factors of what the sums of each panel of outputs are added to, 2 lanes each, and at the end 2 lanes of ones
 """
 
 import numba
 
 from ._intrinsics import drive, meet, observe
+
+_DEPTH = 256  # numbers that are summed in a row; longer sums lose digits of single precision
 
 
 @numba.njit(cache=True, nogil=True)
@@ -55,21 +58,22 @@ def _observe_tile(tile, C, scale, index, rows, layout, t, count, target, way, sc
     whole = valid == tall and wide == pair
     out, out_at, out_stride = (y, y_at, y_stride) if whole else (scratch, 0, pair)
     here = (t + 1) * stride
+    factors, base, base_at, base_stride = index * pair, rows, here + column + index % C.shape[1] * pair, stride
+    if depth > column:  # D is in C: `base` is any number, times 0
+        base, base_at, base_stride = scale, 0, 0
     if reverse:
-        base, base_at, base_stride = out, out_at, out_stride
+        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
         if not whole:
             _move((y, y_at, y_stride), (scratch, 0, pair), valid, wide)
-    elif depth > column:  # D is in C: the sums start from 0
-        base, base_at, base_stride = scale, 0, 0
-    else:
-        base, base_at, base_stride = rows, here + column + index % C.shape[1] * pair, stride
     here -= stride if strict else 0
-    places = stride, (C, index * depth * pair), depth, (scale, index * pair)
-    ends = (base, base_at), base_stride, (out, out_at), out_stride
-    if tall == len(steps):
-        observe(lanes, steps, (rows, here), *places, *ends)
-    else:
-        observe(lanes, few, (rows, here), *places, *ends)
+    for k in range(0, depth, _DEPTH):
+        places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
+        ends = (scale, factors), (base, base_at), base_stride, (out, out_at), out_stride
+        if tall == len(steps):
+            observe(lanes, steps, *places, *ends)
+        else:
+            observe(lanes, few, *places, *ends)
+        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
     if not whole:
         _move((scratch, 0, pair), (y, y_at, y_stride), valid, wide)
 
@@ -114,7 +118,7 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
     panels, out_panels, inputs, outputs = B.shape[1], C.shape[1], B.shape[2], y.shape[2] // systems
     chunk, layout = rows.shape[1] - 1, (rows.shape[2], panels * pair, inputs)
-    flat, factors, way = y.reshape(-1), scale.reshape(-1), (reverse, strict)
+    flat, way = y.reshape(-1), (reverse, strict)
     mine = _part(panels, member, members)
     for item in range(start, stop):
         row, system = item // systems, item % systems
@@ -136,6 +140,6 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
                 panel, t = number // tiles, number % tiles * len(tile[1])
                 target = flat, y_at + t * step + panel * pair, step, outputs - panel * pair
                 index = system * out_panels + panel
-                _observe_tile(tile, C, factors, index, here, layout, t, count, target, way, scratch)
+                _observe_tile(tile, C, scale, index, here, layout, t, count, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
     return met
