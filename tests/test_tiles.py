@@ -13,6 +13,7 @@ from oracles import assert_same_bits, complex_normal, converted, loop_simulate, 
 
 import ssmreduce
 from ssmreduce import DiagonalSSM, responses, simulate, simulate_chunk
+from ssmreduce.errors import NonFiniteError
 from ssmreduce.kernels import _host, _numba, _threads, _tiles
 from ssmreduce.kernels._host import Registers
 from ssmreduce.kernels._layer import BlockedProducts
@@ -32,6 +33,7 @@ TOLERANCE = {np.float32: 2e-6, np.float64: 1e-13}
 def path(request, monkeypatch):
     """Each kind of processor, whatever the one at hand is; LLVM splits the vectors that it does not have."""
     monkeypatch.setattr(_host, "registers", lambda: PATHS[request.param])
+    monkeypatch.setattr(_tiles, "_LEAST", 0)
     return PATHS[request.param]
 
 
@@ -151,9 +153,26 @@ def test_several_wide_systems(rng, path, dtype):
     assert_chunk(actual, simulate_chunk(rounded(ssm, dtype), u.astype(float), engine="reference"), TOLERANCE[dtype])
 
 
-def test_what_tiles_would_waste_goes_to_products(rng):
-    many_small, u = random_ssm(rng, 4, 2, 2, batch=(8,)), rng.normal(size=(5, 16))
-    assert isinstance(prepared(many_small, u), BlockedProducts)
+@pytest.mark.parametrize(("n", "batch"), [(4, (8,)), (1, ())])
+def test_what_tiles_would_waste_goes_to_products(rng, monkeypatch, n, batch):
+    monkeypatch.setattr(_host, "registers", lambda: PATHS["avx512"])
+    ssm, u = random_ssm(rng, n, 2, 2, batch=batch), rng.normal(size=(5, 16 if batch else 2))
+    assert isinstance(prepared(ssm, u), BlockedProducts)
+
+
+@DTYPES
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_input_that_is_not_finite(rng, small_chunks, dtype, value, threads):
+    ssm, u = random_ssm(rng, 20, 3, 3), np.full((1, 40, 3), np.finfo(dtype).max, dtype)
+    with np.errstate(all="ignore"):
+        simulate(ssm, u, threads=threads)  # the largest numbers are welcome
+    assert isinstance(prepared(ssm, u), _tiles.Tiles)
+    for place in ((0, 0, 0), (0, 21, 1), (0, 39, 2)):
+        bad = u.copy()
+        bad[place] = value
+        with pytest.raises(NonFiniteError, match="u holds NaN or infinite values"):
+            simulate(ssm, bad, threads=threads)
 
 
 def test_powers_that_would_overflow_go_to_products(rng, path):
