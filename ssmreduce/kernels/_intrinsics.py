@@ -3,6 +3,8 @@
 A compiler that is left to itself spills such tiles or picks narrow vectors, so their code is written in LLVM IR, for
 any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple
 is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
+
+Numba's cache looks only at the file of the function that it compiled: after a change here, touch `_mimo.py`.
 """
 
 import sys
