@@ -4,6 +4,9 @@ import numba
 import numpy as np
 
 from ._layer import BlockedProducts, Layer
+from ._siso import Channels, vector_bytes
+
+_FEW = 1  # systems that are worth vectors with empty lanes
 
 
 @numba.njit(cache=True, nogil=True)
@@ -26,6 +29,9 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     return inputs
 
 
-def prepare(layer: Layer) -> BlockedProducts:
+def prepare(layer: Layer) -> BlockedProducts | Channels:
     """See `_reference.prepare`."""
-    return BlockedProducts(layer, scan)
+    plain, vector = BlockedProducts(layer, scan), vector_bytes()
+    if vector is not None and layer.D.shape[1:] == (1, 1) and layer.Lambda.shape[-1] and len(layer.D) >= _FEW:
+        return Channels(layer, vector, plain)
+    return plain

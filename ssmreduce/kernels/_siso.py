@@ -1,0 +1,220 @@
+"""The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
+
+from functools import cache
+
+import numba
+import numpy as np
+
+from ._circle import two_product, two_sum
+from ._layer import BlockedProducts, Layer, Response
+from ._siso_ir import GROUP, WEIGHTS, feed_through, fence, load_rows, respond, store_rows
+from ._threads import for_each_part
+
+CHUNK = 32 * GROUP  # steps of a tile: with 64 bytes a step, u and y together fill three quarters of a cache of 32 KiB
+_STREAM_BYTES = 2**22  # outputs beyond this size go past the caches
+_PART = 2**18  # steps of single states that are worth another thread
+_SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
+_LINE = 64  # bytes of a cache line
+
+
+@cache
+def vector_bytes() -> int | None:
+    """Bytes of the widest vectors of this processor that multiply and add at full rate; None if it is not known."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    if features.get("avx2") and features.get("fma"):
+        return 32
+    known = features.get("sse2") or features.get("neon") or llvm.get_default_triple().startswith(("aarch64", "arm64"))
+    return 16 if known else None
+
+
+@numba.njit(cache=True, nogil=True)
+def _load(tile: np.ndarray, rows: np.ndarray, stride: int, steps: int, count: int) -> None:
+    """Rows of `count` channels into a tile; the other lanes are left alone."""
+    if count >= tile[0].lanes.size:
+        load_rows(tile, rows, stride, steps)
+        return
+    for k in range(steps):
+        lanes = tile[k].lanes
+        for c in range(count):
+            lanes[c] = rows[k * stride + c]
+
+
+@numba.njit(cache=True, nogil=True)
+def _store(rows: np.ndarray, tile: np.ndarray, stride: int, steps: int, count: int, stream: bool) -> None:
+    if count >= tile[0].lanes.size:
+        store_rows(rows, tile, stride, steps, stream)
+        return
+    for k in range(steps):
+        lanes = tile[k].lanes
+        for c in range(count):
+            rows[k * stride + c] = lanes[c]
+
+
+@numba.njit(cache=True, nogil=True)
+def _respond(
+    u: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray,
+    taps: np.ndarray,
+    states: np.ndarray,
+    tiles: np.ndarray,
+    part: tuple[int, int],
+    reverse: bool,
+    stream: bool,
+) -> None:
+    """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
+
+    Time is outside, blocks inside, so that neighbouring blocks use the same pages while these are at hand.
+    """
+    _, length, channels = u.shape
+    blocks, order = weights.shape[:2]
+    lanes, stride = tiles[0, 0].lanes.size, -channels if reverse else channels
+    u_tile, y_tile, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
+    for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
+        first, last = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
+        for done in range(0, length, CHUNK):
+            steps = min(CHUNK, length - done)
+            sample = length - 1 - done if reverse else done
+            for block in range(first, last):
+                at = (row * length + sample) * channels + block * lanes
+                count = channels - block * lanes
+                _load(u_tile, inputs[at:], stride, steps, count)
+                if reverse:
+                    _load(y_tile, outputs[at:], stride, steps, count)
+                feed_through(y_tile, u_tile, taps[block], steps, reverse)
+                for i in range(order):
+                    respond(y_tile, u_tile, weights[block, i], states[row, block, i], steps)
+                _store(outputs[at:], y_tile, stride, steps, count, stream)
+    fence()
+
+
+class Channels:
+    """A layer of systems with one input and one output, ready to run with vectors of so many bytes.
+
+    Parameters
+    ----------
+    layer : Layer
+        With m = p = 1 and n >= 1.
+    vector : int
+        Bytes of a vector: 16, 32 or 64.
+    plain : BlockedProducts
+        The same layer, for calls that the kernel does not serve.
+
+    Notes
+    -----
+    B is folded into C, z = x / B, so that the input itself excites every state. A state with B = 0 is dead unless it
+    starts from another value than 0: such calls, and weights beyond the range of the precision, take `plain`.
+    """
+
+    def __init__(self, layer: Layer, vector: int, plain: BlockedProducts) -> None:
+        self.layer, self.plain = layer, plain
+        self.vector = np.dtype([("lanes", layer.D.dtype, vector // layer.D.itemsize)])
+        self.dead = layer.B[..., 0] == 0
+        self.B = np.where(self.dead, 1, layer.B[..., 0])
+        self.halves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        sizes = np.abs(self.B)
+        self.served = bool(np.all((sizes >= 1.0 / _SCALE) & (sizes <= _SCALE)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
+                self.halves[half] = self._packed(half)
+                self.served &= all(bool(np.isfinite(array["lanes"]).all()) for array in self.halves[half])
+
+    def run(
+        self,
+        u: np.ndarray,
+        state: np.ndarray,
+        state_reverse: np.ndarray | None,
+        *,
+        strict: bool = False,
+        threads: int | None = None,
+    ) -> Response:
+        """See `Products.run`; `threads` is Numba's thread count by default, and changes no bit of the result."""
+        alive = not any(np.any(x[:, self.dead]) for x in (state, state_reverse) if x is not None)
+        if not (self.served and alive):
+            return self.plain.run(u, state, state_reverse, strict=strict)
+        u = np.ascontiguousarray(u)
+        y = _aligned(u.shape, u.dtype)
+        last = self._half("causal", u, y, state, threads)
+        if state_reverse is None:
+            return Response(y, last, None)
+        return Response(y, last, self._half("strict" if strict else "reverse", u, y, state_reverse, threads))
+
+    def _half(self, half: str, u: np.ndarray, y: np.ndarray, state: np.ndarray, threads: int | None) -> np.ndarray:
+        """Run one half, which fills y or adds to it; its last state."""
+        weights, taps = self.halves[half]
+        rows, length, channels = u.shape
+        states = self._vectors(self._lanes_last(state / self.B))
+        lines = self.vector.itemsize == _LINE and channels * u.itemsize % _LINE == 0
+        stream = lines and half == "causal" and y.nbytes > _STREAM_BYTES
+
+        def work(start: int, stop: int) -> None:
+            tiles = _aligned((2, CHUNK), self.vector)
+            _respond(u, y, weights, taps, states, tiles, (start, stop), half != "causal", stream)
+
+        if rows:
+            small = rows * length * self.B.size < _PART
+            for_each_part(work, rows * len(weights), 1 if small else threads)
+        pairs = np.moveaxis(states["lanes"], -1, 2).reshape(rows, -1, *states.shape[2:])[:, :channels]
+        return np.where(self.dead, 0, self.B * (pairs[..., 0] + 1j * pairs[..., 1]))
+
+    def _packed(self, half: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (blocks, n, WEIGHTS) and taps (blocks, GROUP) of a half: "causal", "reverse" or "strict"."""
+        C = self.layer.C if half == "causal" else self.layer.C_reverse
+        gain = np.where(self.dead, 0, C[:, 0].astype(np.complex128) * self.B)
+        powers, drift = _powers(np.where(self.dead, 0, self.layer.Lambda))
+        aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later
+        taps = [np.sum(value, axis=-1, keepdims=True) for value in aged[:GROUP]]
+        if half == "causal":
+            taps[0] = taps[0] + self.layer.D[:, 0]
+        elif half == "strict":
+            aged, taps = aged[:-1], [np.zeros_like(taps[0]), *taps[:-1]]
+        weights = self._lanes_last(np.stack([*powers, *aged[-GROUP:], drift]))
+        blocks, order, lanes = weights.shape[1], weights.shape[2], weights.shape[-1]
+        weights = np.moveaxis(weights, 0, 2).reshape(blocks, order, WEIGHTS, lanes)
+        return self._vectors(weights), self._vectors(np.moveaxis(self._lanes_last(np.stack(taps))[:, :, 0, 0], 0, 1))
+
+    def _lanes_last(self, values: np.ndarray) -> np.ndarray:
+        """Complex values (k, S, n) as (k, blocks, n, 2, lanes): blocks of channels, filled up with zeros."""
+        lanes = self.vector["lanes"].shape[0]
+        count, systems, order = values.shape
+        blocks = -(-systems // lanes)
+        padded = np.zeros((count, blocks * lanes, order, 2))
+        padded[:, :systems, :, 0], padded[:, :systems, :, 1] = values.real, values.imag
+        return np.moveaxis(padded.reshape(count, blocks, lanes, order, 2), 2, -1)
+
+    def _vectors(self, values: np.ndarray) -> np.ndarray:
+        """Values (..., lanes) as vectors (...)."""
+        result = _aligned(values.shape[:-1], self.vector)
+        result["lanes"] = values
+        return result
+
+
+def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """Powers 1 ... GROUP of the poles, and by what share the last one is lost when it is rounded to their precision.
+
+    Twice as many digits are carried. Poles whose last power is small forget a drift before it counts.
+    """
+    exact, product, add = Lambda.astype(np.complex128), two_product.py_func, two_sum.py_func
+    powers, low = [exact], np.zeros_like(exact)
+    for _ in range(GROUP - 1):
+        a, b, c, d = powers[-1].real, powers[-1].imag, exact.real, exact.imag
+        (ac, ac_low), (bd, bd_low), (ad, ad_low), (bc, bc_low) = product(a, c), product(b, d), product(a, d), product(b, c)
+        (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
+        low = low * exact + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
+        powers.append(re + 1j * im)
+    rounded = powers[-1].astype(Lambda.dtype)
+    slow = np.abs(rounded) > 0.5
+    drift = (powers[-1] - rounded + low) / np.where(slow, rounded, 1)
+    return powers, np.where(slow, drift, 0)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Uninitialised array that begins with a cache line; zeros where the dtype is a vector."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    memory = (np.empty if dtype.fields is None else np.zeros)(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
