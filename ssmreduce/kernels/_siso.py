@@ -32,26 +32,26 @@ def vector_bytes() -> int | None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _load(tile: np.ndarray, rows: np.ndarray, stride: int, steps: int, count: int) -> None:
-    """Rows of `count` channels into a tile; the other lanes are left alone."""
+def _load(tile: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, count: int) -> None:
+    """Rows of `count` channels from index `at` on into a tile; the lanes beyond them are left alone."""
     if count >= tile[0].lanes.size:
-        load_rows(tile, rows, stride, steps)
+        load_rows(tile, rows, at, stride, steps)
         return
     for k in range(steps):
         lanes = tile[k].lanes
         for c in range(count):
-            lanes[c] = rows[k * stride + c]
+            lanes[c] = rows[at + k * stride + c]
 
 
 @numba.njit(cache=True, nogil=True)
-def _store(rows: np.ndarray, tile: np.ndarray, stride: int, steps: int, count: int, stream: bool) -> None:
+def _store(rows: np.ndarray, tile: np.ndarray, at: int, stride: int, steps: int, count: int, stream: bool) -> None:
     if count >= tile[0].lanes.size:
-        store_rows(rows, tile, stride, steps, stream)
+        store_rows(rows, tile, at, stride, steps, stream)
         return
     for k in range(steps):
         lanes = tile[k].lanes
         for c in range(count):
-            rows[k * stride + c] = lanes[c]
+            rows[at + k * stride + c] = lanes[c]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -82,13 +82,13 @@ def _respond(
             for block in range(first, last):
                 at = (row * length + sample) * channels + block * lanes
                 count = channels - block * lanes
-                _load(u_tile, inputs[at:], stride, steps, count)
+                _load(u_tile, inputs, at, stride, steps, count)
                 if reverse:
-                    _load(y_tile, outputs[at:], stride, steps, count)
+                    _load(y_tile, outputs, at, stride, steps, count)
                 feed_through(y_tile, u_tile, taps[block], steps, reverse)
                 for i in range(order):
                     respond(y_tile, u_tile, weights[block, i], states[row, block, i], steps)
-                _store(outputs[at:], y_tile, stride, steps, count, stream)
+                _store(outputs, y_tile, at, stride, steps, count, stream)
     fence()
 
 
