@@ -7,10 +7,11 @@ import numpy as np
 
 from ._circle import two_product, two_sum
 from ._layer import BlockedProducts, Layer, Response
-from ._siso_ir import GROUP, WEIGHTS, feed_through, fence, load_rows, respond, store_rows
+from ._siso_ir import GROUP, WEIGHTS, feed_through, fence, load, respond, store
 from ._threads import for_each_part
 
 CHUNK = 32 * GROUP  # steps of a tile: with 64 bytes a step, u and y together fill three quarters of a cache of 32 KiB
+PANEL = 16  # blocks that are copied at once
 _STREAM_BYTES = 2**22  # outputs beyond this size go past the caches
 _PART = 2**18  # steps of single states that are worth another thread
 _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
@@ -32,26 +33,26 @@ def vector_bytes() -> int | None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _load(tile: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, count: int) -> None:
-    """Rows of `count` channels from index `at` on into a tile; the lanes beyond them are left alone."""
-    if count >= tile[0].lanes.size:
-        load_rows(tile, rows, at, stride, steps)
-        return
+def _load(tiles: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, width: int) -> None:
+    """Rows of `width` channels from index `at` on into tiles, one a block; lanes beyond them are left alone."""
+    lanes = tiles[0].lanes.size
     for k in range(steps):
-        lanes = tile[k].lanes
-        for c in range(count):
-            lanes[c] = rows[at + k * stride + c]
+        row = at + k * stride
+        for block in range(width // lanes):
+            load(tiles, block * CHUNK + k, rows, row + block * lanes)
+        for c in range(width - width % lanes, width):
+            tiles[c // lanes * CHUNK + k].lanes[c % lanes] = rows[row + c]
 
 
 @numba.njit(cache=True, nogil=True)
-def _store(rows: np.ndarray, tile: np.ndarray, at: int, stride: int, steps: int, count: int, stream: bool) -> None:
-    if count >= tile[0].lanes.size:
-        store_rows(rows, tile, at, stride, steps, stream)
-        return
+def _store(rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int, width: int, stream: bool) -> None:
+    lanes = tiles[0].lanes.size
     for k in range(steps):
-        lanes = tile[k].lanes
-        for c in range(count):
-            rows[at + k * stride + c] = lanes[c]
+        row = at + k * stride
+        for block in range(width // lanes):
+            store(rows, row + block * lanes, tiles, block * CHUNK + k, stream)
+        for c in range(width - width % lanes, width):
+            rows[row + c] = tiles[c // lanes * CHUNK + k].lanes[c % lanes]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -68,27 +69,29 @@ def _respond(
 ) -> None:
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
-    Time is outside, blocks inside, so that neighbouring blocks use the same pages while these are at hand.
+    A panel of blocks is copied in and out at once, so that memory is met in long runs.
     """
     _, length, channels = u.shape
     blocks, order = weights.shape[:2]
     lanes, stride = tiles[0, 0].lanes.size, -channels if reverse else channels
-    u_tile, y_tile, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
+    u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
     for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
-        first, last = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
+        begin, end = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
         for done in range(0, length, CHUNK):
             steps = min(CHUNK, length - done)
-            sample = length - 1 - done if reverse else done
-            for block in range(first, last):
-                at = (row * length + sample) * channels + block * lanes
-                count = channels - block * lanes
-                _load(u_tile, inputs, at, stride, steps, count)
+            sample = row * length + (length - 1 - done if reverse else done)
+            for first in range(begin, end, PANEL):
+                last = min(first + PANEL, end)
+                at, width = sample * channels + first * lanes, min(last * lanes, channels) - first * lanes
+                _load(u_tiles, inputs, at, stride, steps, width)
                 if reverse:
-                    _load(y_tile, outputs, at, stride, steps, count)
-                feed_through(y_tile, u_tile, taps[block], steps, reverse)
-                for i in range(order):
-                    respond(y_tile, u_tile, weights[block, i], states[row, block, i], steps)
-                _store(outputs, y_tile, at, stride, steps, count, stream)
+                    _load(y_tiles, outputs, at, stride, steps, width)
+                for block in range(first, last):
+                    tile = (block - first) * CHUNK
+                    feed_through(y_tiles[tile:], u_tiles[tile:], taps[block], steps, reverse)
+                    for i in range(order):
+                        respond(y_tiles[tile:], u_tiles[tile:], weights[block, i], states[row, block, i], steps)
+                _store(outputs, y_tiles, at, stride, steps, width, stream)
     fence()
 
 
@@ -152,7 +155,7 @@ class Channels:
         stream = lines and half == "causal" and y.nbytes > _STREAM_BYTES
 
         def work(start: int, stop: int) -> None:
-            tiles = _aligned((2, CHUNK), self.vector)
+            tiles = _aligned((2, PANEL * CHUNK), self.vector)
             _respond(u, y, weights, taps, states, tiles, (start, stop), half != "causal", stream)
 
         if rows:

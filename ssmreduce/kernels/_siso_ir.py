@@ -175,43 +175,35 @@ def feed_through(typingctx, y, u, taps, steps, add):
 
 
 @intrinsic
-def load_rows(typingctx, tile, rows, at, stride, steps):
-    """Copy `steps` vectors, from index `at` of the scalars on and `stride` scalars apart, into a tile."""
+def load(typingctx, tiles, index, scalars, at):
+    """tiles[index] = the vector that begins with scalars[at]."""
 
     def codegen(context, builder, signature, args):
         vectors = _Vectors(context, builder, signature.args[0].dtype)
-        tile = vectors.pointer(signature.args[0], args[0])
-        with cgutils.for_range(builder, args[4]) as loop:
-            offset = builder.add(args[2], builder.mul(loop.index, args[3]))
-            row = vectors.pointer(signature.args[1], args[1], offset)
-            vectors.store(vectors.load(row, 0, aligned=False), tile, loop.index)
+        value = vectors.load(vectors.pointer(signature.args[2], args[2], args[3]), 0, aligned=False)
+        vectors.store(value, vectors.pointer(signature.args[0], args[0]), args[1])
         return context.get_dummy_value()
 
-    return types.void(tile, rows, types.int64, types.int64, types.int64), codegen
+    return types.void(tiles, types.int64, scalars, types.int64), codegen
 
 
 @intrinsic
-def store_rows(typingctx, rows, tile, at, stride, steps, stream):
-    """The way back; past the caches if `stream`, for vectors that are whole cache lines."""
+def store(typingctx, scalars, at, tiles, index, stream):
+    """The way back; past the caches if `stream`, which takes vectors that are whole cache lines."""
 
     def codegen(context, builder, signature, args):
-        vectors = _Vectors(context, builder, signature.args[1].dtype)
-        tile = vectors.pointer(signature.args[1], args[1])
-
-        def copy(aligned):
-            with cgutils.for_range(builder, args[4]) as loop:
-                offset = builder.add(args[2], builder.mul(loop.index, args[3]))
-                row = vectors.pointer(signature.args[0], args[0], offset)
-                return vectors.store(vectors.load(tile, loop.index), row, 0, aligned)
-
-        with builder.if_else(builder.trunc(args[5], ir.IntType(1))) as (streaming, cached):
+        vectors = _Vectors(context, builder, signature.args[2].dtype)
+        value = vectors.load(vectors.pointer(signature.args[2], args[2]), args[3])
+        target = vectors.pointer(signature.args[0], args[0], args[1])
+        with builder.if_else(builder.trunc(args[4], ir.IntType(1))) as (streaming, cached):
             with streaming:
-                copy(aligned=True).set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+                written = vectors.store(value, target, 0)
+                written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
             with cached:
-                copy(aligned=False)
+                vectors.store(value, target, 0, aligned=False)
         return context.get_dummy_value()
 
-    return types.void(rows, tile, types.int64, types.int64, types.int64, types.boolean), codegen
+    return types.void(scalars, types.int64, tiles, types.int64, types.boolean), codegen
 
 
 @intrinsic
