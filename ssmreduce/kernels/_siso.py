@@ -56,9 +56,25 @@ def _store(rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int
 
 
 @numba.njit(cache=True, nogil=True)
+def _exchange(states: np.ndarray, values: np.ndarray, scales: np.ndarray, blocks: tuple[int, int], enter: bool) -> None:
+    """States of some blocks as vectors = scales * values (S, n) if `enter`, else values = scales * states."""
+    lanes = states[0, 0, 0].lanes.size
+    for s in range(blocks[0] * lanes, min(blocks[1] * lanes, len(values))):
+        for i in range(values.shape[1]):
+            re, im, lane = states[s // lanes, i, 0].lanes, states[s // lanes, i, 1].lanes, s % lanes
+            if enter:
+                value = scales[s, i] * values[s, i]
+                re[lane], im[lane] = value.real, value.imag
+            else:
+                values[s, i] = scales[s, i] * complex(re[lane], im[lane])
+
+
+@numba.njit(cache=True, nogil=True)
 def _respond(
     u: np.ndarray,
     y: np.ndarray,
+    state: np.ndarray,
+    scales: np.ndarray,
     weights: np.ndarray,
     taps: np.ndarray,
     states: np.ndarray,
@@ -69,7 +85,7 @@ def _respond(
 ) -> None:
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
-    A panel of blocks is copied in and out at once, so that memory is met in long runs.
+    `state` (R, S, n) is overwritten with the last one; `scales` are those to enter and to leave the kernel with. A panel of blocks is copied in and out at once, so that memory is met in long runs.
     """
     _, length, channels = u.shape
     blocks, order = weights.shape[:2]
@@ -77,6 +93,7 @@ def _respond(
     u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
     for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
         begin, end = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
+        _exchange(states, state[row], scales[0], (begin, end), True)
         for done in range(0, length, CHUNK):
             steps = min(CHUNK, length - done)
             sample = row * length + (length - 1 - done if reverse else done)
@@ -90,8 +107,9 @@ def _respond(
                     tile = (block - first) * CHUNK
                     feed_through(y_tiles[tile:], u_tiles[tile:], taps[block], steps, reverse)
                     for i in range(order):
-                        respond(y_tiles[tile:], u_tiles[tile:], weights[block, i], states[row, block, i], steps)
+                        respond(y_tiles[tile:], u_tiles[tile:], weights[block, i], states[block, i], steps)
                 _store(outputs, y_tiles, at, stride, steps, width, stream)
+        _exchange(states, state[row], scales[1], (begin, end), False)
     fence()
 
 
@@ -116,10 +134,11 @@ class Channels:
     def __init__(self, layer: Layer, vector: int, plain: BlockedProducts) -> None:
         self.layer, self.plain = layer, plain
         self.vector = np.dtype([("lanes", layer.D.dtype, vector // layer.D.itemsize)])
-        self.dead = layer.B[..., 0] == 0
-        self.B = np.where(self.dead, 1, layer.B[..., 0])
+        self.B = layer.B[..., 0]
+        self.dead = self.B == 0
+        sizes = np.abs(self.B[~self.dead])
+        self.scales = np.stack([np.where(self.dead, 0, 1 / np.where(self.dead, 1, self.B)), self.B])
         self.halves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        sizes = np.abs(self.B)
         self.served = bool(np.all((sizes >= 1.0 / _SCALE) & (sizes <= _SCALE)))
         with np.errstate(over="ignore", invalid="ignore"):
             for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
@@ -150,24 +169,25 @@ class Channels:
         """Run one half, which fills y or adds to it; its last state."""
         weights, taps = self.halves[half]
         rows, length, channels = u.shape
-        states = self._vectors(self._lanes_last(state / self.B))
+        last, (blocks, order) = np.array(state), weights.shape[:2]
         lines = self.vector.itemsize == _LINE and channels * u.itemsize % _LINE == 0
         stream = lines and half == "causal" and y.nbytes > _STREAM_BYTES
 
         def work(start: int, stop: int) -> None:
-            tiles = _aligned((2, PANEL * CHUNK), self.vector)
-            _respond(u, y, weights, taps, states, tiles, (start, stop), half != "causal", stream)
+            states = _aligned((blocks, order, 2), self.vector)
+            tiles = _aligned((2, min(PANEL, blocks) * CHUNK), self.vector)
+            reverse, part = half != "causal", (start, stop)
+            _respond(u, y, last, self.scales, weights, taps, states, tiles, part, reverse, stream)
 
         if rows:
             small = rows * length * self.B.size < _PART
-            for_each_part(work, rows * len(weights), 1 if small else threads)
-        pairs = np.moveaxis(states["lanes"], -1, 2).reshape(rows, -1, *states.shape[2:])[:, :channels]
-        return np.where(self.dead, 0, self.B * (pairs[..., 0] + 1j * pairs[..., 1]))
+            for_each_part(work, rows * blocks, 1 if small else threads)
+        return last
 
     def _packed(self, half: str) -> tuple[np.ndarray, np.ndarray]:
         """Weights (blocks, n, WEIGHTS) and taps (blocks, GROUP) of a half: "causal", "reverse" or "strict"."""
         C = self.layer.C if half == "causal" else self.layer.C_reverse
-        gain = np.where(self.dead, 0, C[:, 0].astype(np.complex128) * self.B)
+        gain = C[:, 0].astype(np.complex128) * self.B
         powers, drift = _powers(np.where(self.dead, 0, self.layer.Lambda))
         aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later
         taps = [np.sum(value, axis=-1, keepdims=True) for value in aged[:GROUP]]
@@ -216,8 +236,8 @@ def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Uninitialised array that begins with a cache line; zeros where the dtype is a vector."""
+    """Uninitialised array that begins with a cache line."""
     size = int(np.prod(shape)) * dtype.itemsize
-    memory = (np.empty if dtype.fields is None else np.zeros)(size + _LINE, np.uint8)
+    memory = np.empty(size + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)
