@@ -41,6 +41,7 @@ def simulate(
     initial_state: Array | None = None,
     strict_reverse: bool = False,
     engine: str | None = None,
+    threads: int | None = None,
 ) -> Array:
     r"""Output of the system for an input sequence.
 
@@ -64,6 +65,10 @@ def simulate(
     engine : {"numba", "reference"}, optional
         By default Numba for NumPy arrays, and the reference loop, in the namespace of `u`, for others.
 
+    threads : int, optional
+        Threads of the Numba engine; by default Numba's thread count. The result does not depend on it. Other engines
+        leave threads to the library that they call.
+
     Returns
     -------
     array, shape (..., L, width out), dtype of `u`
@@ -84,7 +89,9 @@ def simulate(
     >>> simulate(ssm, np.array([[1.0], [0.0], [0.0]])).ravel()
     array([1.  , 0.5 , 0.25])
     """
-    return simulate_chunk(ssm, u, state=initial_state, strict_reverse=strict_reverse, engine=engine).output
+    return simulate_chunk(
+        ssm, u, state=initial_state, strict_reverse=strict_reverse, engine=engine, threads=threads
+    ).output
 
 
 def simulate_chunk(
@@ -95,6 +102,7 @@ def simulate_chunk(
     state_reverse: Array | None = None,
     strict_reverse: bool = False,
     engine: str | None = None,
+    threads: int | None = None,
 ) -> Chunk:
     """Output of one chunk of a long sequence, with the states that carry over to the next chunk.
 
@@ -110,6 +118,8 @@ def simulate_chunk(
     strict_reverse : bool, default False
         See `simulate`.
     engine : {"numba", "reference"}, optional
+    threads : int, optional
+        See `simulate`.
 
     Returns
     -------
@@ -142,7 +152,11 @@ def simulate_chunk(
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
     layer = _prepared(ssm, u, engine_for(u, engine))
     y, last, last_reverse = layer.run(
-        xp.reshape(u, (_product(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
+        xp.reshape(u, (_product(lead), length, u.shape[-1])),
+        first,
+        first_reverse,
+        strict=strict_reverse,
+        threads=threads,
     )
     shape = (*lead, *ssm.batch, ssm.order)
     return Chunk(

@@ -48,7 +48,17 @@ ORDER = [
     "__init__",
 ]
 ALSO = {"kernels": {"errors", "_arrays", "_optional"}}  # rooms that see less than what stands before them
-COMPILED = {"_cauchy", "_circle", "_exclusion", "_peak"}  # kernels that are compiled throughout
+COMPILED = {
+    "_cauchy",
+    "_circle",
+    "_exclusion",
+    "_host",
+    "_intrinsics",
+    "_mimo",
+    "_peak",
+    "_siso",
+    "_siso_ir",
+}  # kernels that are compiled throughout
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 
 PACKAGE = Path(ssmreduce.__file__).parent

@@ -3,10 +3,8 @@
 import numba
 import numpy as np
 
-from ._layer import BlockedProducts, Layer
-from ._siso import Channels, vector_bytes
-
-_FEW = 1  # systems that are worth vectors with empty lanes
+from . import _host, _siso, _tiles
+from ._layer import BlockedProducts, Layer, Products
 
 
 @numba.njit(cache=True, nogil=True)
@@ -29,9 +27,11 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     return inputs
 
 
-def prepare(layer: Layer) -> BlockedProducts | Channels:
+def prepare(layer: Layer) -> Products | _tiles.Tiles | _siso.Channels:
     """See `_reference.prepare`."""
-    plain, vector = BlockedProducts(layer, scan), vector_bytes()
-    if vector is not None and layer.D.shape[1:] == (1, 1) and layer.Lambda.shape[-1] and len(layer.D) >= _FEW:
-        return Channels(layer, vector, plain)
+    registers, plain = _host.registers(), BlockedProducts(layer, scan)
+    if registers is not None and _siso.suits(layer):
+        return _siso.Channels(layer, registers.size, plain)
+    if registers is not None and _tiles.suits(layer, registers):
+        return _tiles.Tiles(layer, registers)
     return plain

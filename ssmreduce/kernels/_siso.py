@@ -1,7 +1,5 @@
 """The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
 
-from functools import cache
-
 import numba
 import numpy as np
 
@@ -18,18 +16,9 @@ _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into
 _LINE = 64  # bytes of a cache line
 
 
-@cache
-def vector_bytes() -> int | None:
-    """Bytes of the widest vectors of this processor that multiply and add at full rate; None if it is not known."""
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    if features.get("avx2") and features.get("fma"):
-        return 32
-    known = features.get("sse2") or features.get("neon") or llvm.get_default_triple().startswith(("aarch64", "arm64"))
-    return 16 if known else None
+def suits(layer: Layer) -> bool:
+    """Whether the systems have one input, one output and a state."""
+    return layer.D.shape[1:] == (1, 1) and layer.Lambda.size > 0
 
 
 @numba.njit(cache=True, nogil=True)
@@ -56,17 +45,17 @@ def _store(rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int
 
 
 @numba.njit(cache=True, nogil=True)
-def _exchange(states: np.ndarray, values: np.ndarray, scales: np.ndarray, blocks: tuple[int, int], enter: bool) -> None:
-    """States of some blocks as vectors = scales * values (S, n) if `enter`, else values = scales * states."""
+def _exchange(states: np.ndarray, values: np.ndarray, B: np.ndarray, blocks: tuple[int, int], enter: bool) -> None:
+    """States of some blocks as vectors = values (S, n) / B if `enter`, else values = B * states; B is in double."""
     lanes = states[0, 0, 0].lanes.size
     for s in range(blocks[0] * lanes, min(blocks[1] * lanes, len(values))):
         for i in range(values.shape[1]):
             re, im, lane = states[s // lanes, i, 0].lanes, states[s // lanes, i, 1].lanes, s % lanes
             if enter:
-                value = scales[s, i] * values[s, i]
+                value = values[s, i] / B[s, i] if values[s, i] != 0 else 0j
                 re[lane], im[lane] = value.real, value.imag
             else:
-                values[s, i] = scales[s, i] * complex(re[lane], im[lane])
+                values[s, i] = B[s, i] * complex(re[lane], im[lane])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -74,7 +63,7 @@ def _respond(
     u: np.ndarray,
     y: np.ndarray,
     state: np.ndarray,
-    scales: np.ndarray,
+    B: np.ndarray,
     weights: np.ndarray,
     taps: np.ndarray,
     states: np.ndarray,
@@ -85,7 +74,8 @@ def _respond(
 ) -> None:
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
-    `state` (R, S, n) is overwritten with the last one; `scales` are those to enter and to leave the kernel with. A panel of blocks is copied in and out at once, so that memory is met in long runs.
+    `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory is
+    met in long runs.
     """
     _, length, channels = u.shape
     blocks, order = weights.shape[:2]
@@ -93,7 +83,7 @@ def _respond(
     u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
     for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
         begin, end = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
-        _exchange(states, state[row], scales[0], (begin, end), True)
+        _exchange(states, state[row], B, (begin, end), True)
         for done in range(0, length, CHUNK):
             steps = min(CHUNK, length - done)
             sample = row * length + (length - 1 - done if reverse else done)
@@ -109,7 +99,7 @@ def _respond(
                     for i in range(order):
                         respond(y_tiles[tile:], u_tiles[tile:], weights[block, i], states[block, i], steps)
                 _store(outputs, y_tiles, at, stride, steps, width, stream)
-        _exchange(states, state[row], scales[1], (begin, end), False)
+        _exchange(states, state[row], B, (begin, end), False)
     fence()
 
 
@@ -134,10 +124,9 @@ class Channels:
     def __init__(self, layer: Layer, vector: int, plain: BlockedProducts) -> None:
         self.layer, self.plain = layer, plain
         self.vector = np.dtype([("lanes", layer.D.dtype, vector // layer.D.itemsize)])
-        self.B = layer.B[..., 0]
+        self.B = layer.B[..., 0].astype(np.complex128)
         self.dead = self.B == 0
         sizes = np.abs(self.B[~self.dead])
-        self.scales = np.stack([np.where(self.dead, 0, 1 / np.where(self.dead, 1, self.B)), self.B])
         self.halves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.served = bool(np.all((sizes >= 1.0 / _SCALE) & (sizes <= _SCALE)))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -157,7 +146,7 @@ class Channels:
         """See `Products.run`; `threads` is Numba's thread count by default, and changes no bit of the result."""
         alive = not any(np.any(x[:, self.dead]) for x in (state, state_reverse) if x is not None)
         if not (self.served and alive):
-            return self.plain.run(u, state, state_reverse, strict=strict)
+            return self.plain.run(u, state, state_reverse, strict=strict, threads=threads)
         u = np.ascontiguousarray(u)
         y = _aligned(u.shape, u.dtype)
         last = self._half("causal", u, y, state, threads)
@@ -177,7 +166,7 @@ class Channels:
             states = _aligned((blocks, order, 2), self.vector)
             tiles = _aligned((2, min(PANEL, blocks) * CHUNK), self.vector)
             reverse, part = half != "causal", (start, stop)
-            _respond(u, y, last, self.scales, weights, taps, states, tiles, part, reverse, stream)
+            _respond(u, y, last, self.B, weights, taps, states, tiles, part, reverse, stream)
 
         if rows:
             small = rows * length * self.B.size < _PART
@@ -187,15 +176,15 @@ class Channels:
     def _packed(self, half: str) -> tuple[np.ndarray, np.ndarray]:
         """Weights (blocks, n, WEIGHTS) and taps (blocks, GROUP) of a half: "causal", "reverse" or "strict"."""
         C = self.layer.C if half == "causal" else self.layer.C_reverse
-        gain = C[:, 0].astype(np.complex128) * self.B
-        powers, drift = _powers(np.where(self.dead, 0, self.layer.Lambda))
+        gain = C[:, 0] * self.B
+        powers, low = _powers(np.where(self.dead, 0, self.layer.Lambda))
         aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later
         taps = [np.sum(value, axis=-1, keepdims=True) for value in aged[:GROUP]]
         if half == "causal":
             taps[0] = taps[0] + self.layer.D[:, 0]
         elif half == "strict":
             aged, taps = aged[:-1], [np.zeros_like(taps[0]), *taps[:-1]]
-        weights = self._lanes_last(np.stack([*powers, *aged[-GROUP:], drift]))
+        weights = self._lanes_last(np.stack([*powers, *aged[-GROUP:], low]))
         blocks, order, lanes = weights.shape[1], weights.shape[2], weights.shape[-1]
         weights = np.moveaxis(weights, 0, 2).reshape(blocks, order, WEIGHTS, lanes)
         return self._vectors(weights), self._vectors(np.moveaxis(self._lanes_last(np.stack(taps))[:, :, 0, 0], 0, 1))
@@ -217,22 +206,24 @@ class Channels:
 
 
 def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Powers 1 ... GROUP of the poles, and by what share the last one is lost when it is rounded to their precision.
+    """Powers 1 ... GROUP of the poles in double precision, and what the last one lacks when it is rounded to theirs.
 
-    Twice as many digits are carried. Poles whose last power is small forget a drift before it counts.
+    Twice as many digits are carried.
     """
     exact, product, add = Lambda.astype(np.complex128), two_product.py_func, two_sum.py_func
     powers, low = [exact], np.zeros_like(exact)
     for _ in range(GROUP - 1):
         a, b, c, d = powers[-1].real, powers[-1].imag, exact.real, exact.imag
-        (ac, ac_low), (bd, bd_low), (ad, ad_low), (bc, bc_low) = product(a, c), product(b, d), product(a, d), product(b, c)
+        (ac, ac_low), (bd, bd_low), (ad, ad_low), (bc, bc_low) = (
+            product(a, c),
+            product(b, d),
+            product(a, d),
+            product(b, c),
+        )
         (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
         low = low * exact + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
         powers.append(re + 1j * im)
-    rounded = powers[-1].astype(Lambda.dtype)
-    slow = np.abs(rounded) > 0.5
-    drift = (powers[-1] - rounded + low) / np.where(slow, rounded, 1)
-    return powers, np.where(slow, drift, 0)
+    return powers, powers[-1] - powers[-1].astype(Lambda.dtype) + low
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 A vector is a record with the one field `lanes`, so that the type of an array says how many lanes it has; a tile is an
 array of vectors, one a step. Steps go in groups of `GROUP`: all outputs of a group follow from the state before it, and
-the state jumps over it, which takes 4 + 2 / GROUP multiplications and additions a step instead of 6, and fewer roundings.
+the state jumps over it: 4 + 6 / GROUP multiplications and additions a step instead of 6, and fewer roundings. The power of
+the pole that makes the jump has a second part of lower digits, since its rounding would turn slow states a little each time.
 """
 
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 GROUP = 6
-WEIGHTS = 4 * GROUP + 2  # vectors a state: powers of the pole, observers of the group, drift of the last power
+WEIGHTS = 4 * GROUP + 2  # vectors a state: powers of the pole, observers of a group, low part of the last power
 
 _INDEX = ir.IntType(64)
 
@@ -50,13 +51,6 @@ class _Vectors:
         name = f"llvm.fmuladd.v{self.width}f{8 * self.item}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
-    def splat(self, value):
-        """A float64 scalar in every lane."""
-        value = self.builder.fptrunc(value, self.scalar) if self.item == 4 else value
-        undefined = ir.Constant(self.type, ir.Undefined)
-        one = self.builder.insert_element(undefined, value, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(one, undefined, ir.VectorType(ir.IntType(32), self.width)([0] * self.width))
-
     @contextmanager
     def groups(self, steps):
         """Loop over the whole groups, with the first step of each."""
@@ -77,7 +71,7 @@ class _State:
     def __init__(self, vectors, weights, memory):
         self.vectors, self.builder, self.memory = vectors, vectors.builder, memory
         pairs = [tuple(vectors.load(weights, 2 * j + part) for part in range(2)) for j in range(WEIGHTS // 2)]
-        self.powers, self.observers, self.drift = pairs[:GROUP], pairs[GROUP:-1], pairs[-1]
+        self.powers, self.observers, self.low = pairs[:GROUP], pairs[GROUP:-1], pairs[-1]
         self.slots = [cgutils.alloca_once(self.builder, vectors.type) for _ in range(2)]
         self._set(*(vectors.load(memory, part) for part in range(2)))
 
@@ -96,12 +90,6 @@ class _State:
         re = self.vectors.fma(self.builder.fneg(w_im), x_im, re)
         return self.vectors.fma(w_re, x_re, re), self.vectors.fma(w_re, x_im, im)
 
-    def forestall_drift(self, groups):
-        """Make good beforehand what the rounding of the last power will do to the state in so many jumps."""
-        share = self.vectors.splat(groups)
-        weight = tuple(self.builder.fmul(share, part) for part in self.drift)
-        self._set(*self._multiplied(weight, *self.value))
-
     def observed(self, j, y):
         """Y plus what the state contributes to the output j + 1 steps later."""
         (w_re, w_im), (re, im) = self.observers[j], self.value
@@ -113,6 +101,8 @@ class _State:
         for (w_re, w_im), u in zip(self.powers, reversed(inputs[:-1]), strict=False):
             re = self.vectors.fma(w_re, u, re)
             im = self.builder.fmul(w_im, u) if im is None else self.vectors.fma(w_im, u, im)
+        if len(inputs) == GROUP:
+            re, im = self._multiplied(self.low, re, im)
         self._set(*self._multiplied(self.powers[len(inputs) - 1], re, im))
 
     def write_back(self):
@@ -128,7 +118,6 @@ def respond(typingctx, y, u, weights, state, steps):
         vectors = _Vectors(context, builder, signature.args[0].dtype)
         y, u, weights, memory = map(vectors.pointer, signature.args[:4], args[:4])
         state = _State(vectors, weights, memory)
-        state.forestall_drift(builder.sitofp(builder.sdiv(args[4], _INDEX(GROUP)), ir.DoubleType()))
 
         def group(first, size):
             inputs = [vectors.load(u, builder.add(first, _INDEX(j))) for j in range(size)]
