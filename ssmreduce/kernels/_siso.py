@@ -1,5 +1,7 @@
 """The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -74,8 +76,8 @@ def _respond(
 ) -> None:
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
-    `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory is
-    met in long runs.
+    `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory
+    is met in long runs.
     """
     _, length, channels = u.shape
     blocks, order = weights.shape[:2]
@@ -210,16 +212,14 @@ def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
 
     Twice as many digits are carried.
     """
-    exact, product, add = Lambda.astype(np.complex128), two_product.py_func, two_sum.py_func
+    product: Any = two_product.py_func  # on arrays
+    add: Any = two_sum.py_func
+    exact = Lambda.astype(np.complex128)
     powers, low = [exact], np.zeros_like(exact)
     for _ in range(GROUP - 1):
         a, b, c, d = powers[-1].real, powers[-1].imag, exact.real, exact.imag
-        (ac, ac_low), (bd, bd_low), (ad, ad_low), (bc, bc_low) = (
-            product(a, c),
-            product(b, d),
-            product(a, d),
-            product(b, c),
-        )
+        (ac, ac_low), (bd, bd_low) = product(a, c), product(b, d)
+        (ad, ad_low), (bc, bc_low) = product(a, d), product(b, c)
         (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
         low = low * exact + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
         powers.append(re + 1j * im)

@@ -2,8 +2,8 @@
 
 A vector is a record with the one field `lanes`, so that the type of an array says how many lanes it has; a tile is an
 array of vectors, one a step. Steps go in groups of `GROUP`: all outputs of a group follow from the state before it, and
-the state jumps over it: 4 + 6 / GROUP multiplications and additions a step instead of 6, and fewer roundings. The power of
-the pole that makes the jump has a second part of lower digits, since its rounding would turn slow states a little each time.
+the state jumps over it, in 4 + 6 / GROUP multiplications and additions a step instead of 6, and with fewer roundings.
+The power of the pole that makes the jump has a low part too: its rounding alone would turn slow states at every jump.
 """
 
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ class _Vectors:
         return self.builder.gep(pointer, [index if isinstance(index, ir.Value) else _INDEX(index)])
 
     def fma(self, a, b, c):
-        """a b + c, fused where the processor can."""
+        """Sum a b + c, fused where the processor can."""
         kind = ir.FunctionType(self.type, [self.type] * 3)
         name = f"llvm.fmuladd.v{self.width}f{8 * self.item}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
@@ -84,7 +84,7 @@ class _State:
         self.builder.store(im, self.slots[1])
 
     def _multiplied(self, weight, re, im):
-        """weight * state + (re, im); an `im` of None is 0."""
+        """Product weight * state plus (re, im); an `im` of None is 0."""
         (w_re, w_im), (x_re, x_im) = weight, self.value
         im = self.builder.fmul(w_im, x_re) if im is None else self.vectors.fma(w_im, x_re, im)
         re = self.vectors.fma(self.builder.fneg(w_im), x_im, re)
@@ -138,7 +138,7 @@ def respond(typingctx, y, u, weights, state, steps):
 
 @intrinsic
 def feed_through(typingctx, y, u, taps, steps, add):
-    """Fill the tile y (or add to it) with what each input contributes to the outputs of its own group: taps (GROUP,)."""
+    """Fill the tile y, or add to it, with what inputs contribute to the outputs of their own group: taps (GROUP,)."""
 
     def codegen(context, builder, signature, args):
         vectors = _Vectors(context, builder, signature.args[0].dtype)
