@@ -177,7 +177,7 @@ class Channels:
 
     def _packed(self, half: str) -> tuple[np.ndarray, np.ndarray]:
         """Weights (blocks, n, WEIGHTS) and taps (blocks, GROUP) of a half: "causal", "reverse" or "strict"."""
-        C = self.layer.C if half == "causal" else self.layer.C_reverse
+        C: Any = self.layer.C if half == "causal" else self.layer.C_reverse
         gain = C[:, 0] * self.B
         powers, low = _powers(np.where(self.dead, 0, self.layer.Lambda))
         aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later

@@ -7,16 +7,18 @@ The power of the pole that makes the jump has a low part too: its rounding alone
 """
 
 from contextlib import contextmanager
+from typing import Any
 
+import numba.extending
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 GROUP = 6
 WEIGHTS = 4 * GROUP + 2  # vectors a state: powers of the pole, observers of a group, low part of the last power
 
 _INDEX = ir.IntType(64)
+intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
 
 
 class _Vectors:
