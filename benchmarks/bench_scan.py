@@ -2,9 +2,9 @@
 
 One process pinned to one core, all libraries on one thread; the section `threads` alone uses more. The calls of a row
 take turns, and a row shows the median of their wall times and the spread (largest over smallest); compiling and a first
-call are not counted. The multiply-add rate of the processor is measured in the same turns. Every peer is checked against
-double precision in the run that times it, on the first sequence of the batch. A peer that would need too much memory or
-time is left out, and the row says so. float32 throughout.
+call are not counted. The multiply-add rate of the processor is measured in the same turns. Every peer is checked
+against double precision in the run that times it, on the first sequence of the batch. A peer that would need too much
+memory or time is left out, and the row says so. float32 throughout.
 """
 
 import argparse
@@ -86,8 +86,9 @@ def ours(ssm, u, threads=1):
     return lambda: sr.simulate(ssm, u, engine="numba", threads=threads)
 
 
-def race(calls, budget, most=11):
-    """Medians, spreads and counts of calls that take turns; each has run once before, and gets its share of `budget`."""
+def race(calls, budget, most=11, wall=False):
+    """Medians, spreads and counts of calls that take turns; each has run once before, and gets a share of `budget`."""
+    timer = time.perf_counter if wall else clock
     times = {name: [] for name in calls}
     share, running = budget / len(calls), True
     while running:
@@ -95,9 +96,9 @@ def race(calls, budget, most=11):
         for name, call in calls.items():
             spent = times[name]
             if len(spent) < most and (not spent or sum(spent) + spent[-1] <= share):
-                begin = clock()
+                begin = timer()
                 call()
-                spent.append(clock() - begin)
+                spent.append(timer() - begin)
                 running = True
     return {name: (statistics.median(t), max(t) / min(t), len(t)) for name, t in times.items()}
 
@@ -247,7 +248,7 @@ def threads(options):
             calls = {k: ours(ssm, u, k) for k in (1, 2)}
             for call in calls.values():
                 call()
-            times = race(calls, options.budget / 4, most=21)
+            times = race(calls, options.budget / 4, most=21, wall=True)
             ratio = times[1][0] / times[2][0]
             title = f"{name} L {length} batch {batch}"
             print(
