@@ -56,6 +56,7 @@ COMPILED = {
     "_intrinsics",
     "_mimo",
     "_peak",
+    "_scan_ir",
     "_siso",
     "_siso_ir",
 }  # kernels that are compiled throughout
