@@ -1,5 +1,6 @@
 """Responses of a system: to an input sequence, to an impulse, to frequencies."""
 
+import math
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -9,7 +10,7 @@ import array_api_compat
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs
-from .errors import ArrayKindError, NonFiniteError, ShapeError
+from .errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
 from .kernels import Layer, engine_for
 from .systems import DiagonalSSM
 
@@ -81,6 +82,8 @@ def simulate(
         NaN or infinite input (NumPy arrays).
     ArrayKindError
         Complex input, or an array of another library than the system's.
+    UnknownNameError
+        An engine that does not exist, or ``threads < 1``.
 
     Examples
     --------
@@ -133,6 +136,8 @@ def simulate_chunk(
         NaN or infinite input (NumPy arrays).
     ArrayKindError
         Complex input, or an array of another library than the system's.
+    UnknownNameError
+        An engine that does not exist, or ``threads < 1``.
 
     Examples
     --------
@@ -147,10 +152,15 @@ def simulate_chunk(
         if given and not ssm.bidirectional:
             raise ShapeError(f"{name} was given for a causal system (it has no C_reverse)")
     xp = namespace(u)
+    if threads is not None and threads < 1:
+        raise UnknownNameError(f"threads must be at least 1, got {threads}")
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
     first = _flat_state(ssm, u, state, "state")
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
-    layer = _prepared(ssm, u, engine_for(u, engine))
+    module = engine_for(u, engine)
+    if isinstance(u, np.ndarray) and not module.all_finite(u):
+        raise NonFiniteError("u holds NaN or infinite values")
+    layer = _prepared(ssm, u, module)
     y, last, last_reverse = layer.run(
         xp.reshape(u, (_product(lead), length, u.shape[-1])),
         first,
@@ -215,9 +225,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     xp = namespace(u, ssm.Lambda)
     if xp is namespace(np.empty(0)):
         u = np.asarray(u)
-        u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
-        if not np.isfinite(u).all():
-            raise NonFiniteError("u holds NaN or infinite values")
+        u = u if u.dtype in (np.float32, np.float64) else as_double(u, complex_=False, name="u")
     width = _product(ssm.batch) * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
@@ -227,7 +235,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(int(size) for size in shape)
 
 
 def impulse_response(ssm: DiagonalSSM, length: int) -> Array:

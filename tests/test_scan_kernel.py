@@ -5,7 +5,7 @@ import pytest
 from oracles import complex_normal
 
 from ssmreduce.kernels import _numba, _reference
-from ssmreduce.kernels._scan_ir import CHAINS, LINE
+from ssmreduce.kernels._scan_ir import CHAINS, WIDTH
 
 TILE = _numba._TILE
 
@@ -38,7 +38,7 @@ def test_against_the_reference(rng, kind, reverse, systems, rows, length, order)
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max(initial=1.0))
 
 
-@pytest.mark.parametrize("order", [1, LINE // 8 - 1, LINE // 8 * (CHAINS + 1) + 1])
+@pytest.mark.parametrize("order", [1, WIDTH // 2 - 1, WIDTH // 2 * (CHAINS + 1) + 1])
 def test_neighbours_in_memory_are_left_alone(rng, order):
     """Vectors reach beyond the last state; the numbers there must survive, even NaN."""
     memory = np.full(2 * 7 * order + 64, np.nan, np.complex64)

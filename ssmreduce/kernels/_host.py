@@ -1,11 +1,11 @@
 """What the processor offers to code that is written for its vector registers."""
 
+import os
 import platform
 from functools import cache
 from typing import NamedTuple
 
 import llvmlite.binding
-import numba
 
 
 class Registers(NamedTuple):
@@ -22,7 +22,7 @@ def registers() -> Registers | None:
         return Registers(16, 12)
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return None
-    features = numba.config.CPU_FEATURES  # set by NUMBA_CPU_FEATURES
+    features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
         features = llvmlite.binding.get_host_cpu_features().flatten()
     if "+avx512f" in features:

@@ -1,17 +1,19 @@
 """Register tiles as compiler intrinsics: the sums of a few time steps times a few states stay in vector registers.
 
 A compiler that is left to itself spills such tiles or picks narrow vectors, so their code is written in LLVM IR, for
-any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple is
-part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
+any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple
+is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
 """
 
 import sys
+from typing import Any
 
 import numba
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
 
 _yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
 _INDEX = ir.IntType(64)
@@ -42,9 +44,9 @@ class _Tile:
         return [self.builder.load(place, align=self.bytes) for place in places]
 
     def store_pair(self, pair, pointer):
-        first = self.builder.bitcast(pointer, pair[0].type.as_pointer())
-        for j in range(2):
-            self.builder.store(pair[j], self.builder.gep(first, [_INDEX(j)]), align=self.bytes)
+        for j, part in enumerate(pair):
+            first = self.builder.bitcast(pointer, part.type.as_pointer())
+            self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=self.bytes)
 
     def converted(self, pair, scalar):
         """The pair in single or double precision."""
@@ -74,8 +76,8 @@ class _Tile:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(lane, ir.Constant(self.vector, ir.Undefined), zeros)
 
-    def add_products(self, sums, rows, weights, count):
-        """Add to sums[t] the products sum_k rows[t][k] (weights[k, 0], weights[k, 1]); count >= 1."""
+    def products(self, rows, weights, count):
+        """Sums over k of rows[t][k] (weights[k, 0], weights[k, 1]), a pair for each t; count >= 1."""
         builder = self.builder
         before, body = builder.block, builder.append_basic_block("products")
         after = builder.append_basic_block("summed")
@@ -83,21 +85,17 @@ class _Tile:
         builder.position_at_end(body)
         k = builder.phi(_INDEX)
         k.add_incoming(_INDEX(0), before)
-        phis = []
-        for pair in sums:
-            phis.append([builder.phi(self.vector) for _ in pair])
-            for phi, start in zip(phis[-1], pair, strict=True):
-                phi.add_incoming(start, before)
+        sums = [[builder.phi(self.vector) for _ in range(2)] for _ in rows]
         factors = self.load_pair(builder.gep(weights, [builder.mul(k, _INDEX(2 * self.lanes))]), 0)
         totals = []
-        for pair, row in zip(phis, rows, strict=True):
+        for pair, row in zip(sums, rows, strict=True):
             number = self.spread(builder.load(builder.gep(row, [k])))
-            totals.append([self.fma(number, factor, phi) for factor, phi in zip(factors, pair, strict=True)])
+            totals.append([self.fma(number, factor, part) for factor, part in zip(factors, pair, strict=True)])
+            for part, total in zip(pair, totals[-1], strict=True):
+                part.add_incoming(ir.Constant(self.vector, None), before)
+                part.add_incoming(total, body)
         following = builder.add(k, _INDEX(1))
         k.add_incoming(following, body)
-        for pair, total in zip(phis, totals, strict=True):
-            for phi, value in zip(pair, total, strict=True):
-                phi.add_incoming(value, body)
         _keep_rolled(builder.cbranch(builder.icmp_signed("<", following, count), body, after), builder.module)
         builder.position_at_end(after)
         return totals
@@ -127,8 +125,7 @@ def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, 
         tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
         stride, inputs = values[2], values[6]
         at = [tile.at(place, values[i]) for place, i in zip(places, (3, 4, 5, 7, 8, 9), strict=True)]
-        zero = ir.Constant(tile.vector, None)
-        driven = tile.add_products([[zero, zero]] * tile.steps, tile.rows(at[0], stride), at[2], inputs)
+        driven = tile.products(tile.rows(at[0], stride), at[2], inputs)
         targets, start = tile.rows(at[1], stride), tile.load_pair(at[5], 0, _DOUBLE)
         if tile.scalar == _DOUBLE:
             after = _run_plainly(tile, driven, start, tile.load_pair(at[3], 0), targets)
@@ -160,18 +157,17 @@ def _run_from_zero(tile, driven, start, powers, targets):
 def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride):
     """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
 
-    Places and strides as in `drive`; `scale` is one row for all steps.
+    Places and strides as in `drive`; `scale` is one row for all steps. `base` may be `out`.
     """
 
     def codegen(context, builder, signature, values):
         tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
         _, _, rows_, stride, C_, count, scale_, base_, base_stride, out_, out_stride = values
+        sums = tile.products(tile.rows(tile.at(rows, rows_), stride), tile.at(C, C_), count)
         factors = tile.load_pair(tile.at(scale, scale_), 0)
-        starts = [tile.load_pair(row, 0) for row in tile.rows(tile.at(base, base_), base_stride)]
-        sums = [[builder.fmul(factor, value) for factor, value in zip(factors, pair, strict=True)] for pair in starts]
-        sums = tile.add_products(sums, tile.rows(tile.at(rows, rows_), stride), tile.at(C, C_), count)
-        for pair, target in zip(sums, tile.rows(tile.at(out, out_), out_stride), strict=True):
-            tile.store_pair(pair, target)
+        starts, targets = tile.rows(tile.at(base, base_), base_stride), tile.rows(tile.at(out, out_), out_stride)
+        for pair, start, target in zip(sums, starts, targets, strict=True):
+            tile.store_pair(map(tile.fma, factors, tile.load_pair(start, 0), pair), target)
         return context.get_dummy_value()
 
     return types.void(lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride), codegen
@@ -201,11 +197,14 @@ def _arrived(typing, counter):
 
 
 @numba.njit(cache=True, nogil=True)
-def meet(counter, goal):
-    """Wait until the members of a team have arrived `goal` times in all."""
+def meet(counter, met, members):
+    """Wait until all members of a team have met once more than before; the number of meetings."""
+    if members == 1:
+        return met
     _arrive(counter)
     looks = 0
-    while _arrived(counter) < goal:
+    while _arrived(counter) < (met + 1) * members:
         looks += 1
         if looks > _PATIENCE:
             _yield()
+    return met + 1

@@ -1,5 +1,7 @@
 """Wide layers packed for register tiles, and shared out between threads."""
 
+import math
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ from ._threads import thread_count, together
 _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay in the second-level cache
 _LINE = 64  # bytes of a cache line
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
+_OWN = threading.local()
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
 
@@ -62,9 +65,11 @@ class Tiles:
         )
         D = np.diagonal(layer.D, axis1=1, axis2=2)
         diagonal = self.inputs == self.outputs and np.count_nonzero(layer.D) == np.count_nonzero(D)
-        self.causal = self._half(layer.C, None if diagonal else layer.D, D if diagonal else 0.0)
-        self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, 1.0)
-        width = 2 * self.lanes * self.panels + max(self.inputs, self.causal.scale.shape[-1])
+        zeros = np.zeros((self.systems, self.outputs))
+        self.causal = self._half(layer.C, *((None, D) if diagonal else (layer.D, zeros)))
+        self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, zeros)
+        width = 2 * self.lanes * (self.panels + self.causal.C.shape[1])
+        width = max(width, 2 * self.lanes * self.panels + self.inputs)
         line = _LINE // self.dtype.itemsize
         self.stride = (-(-width // line) | 1) * line  # an odd number of lines: no two rows share a set of the cache
 
@@ -84,7 +89,7 @@ class Tiles:
         if self.reverse is not None:
             runs.append((self.reverse, np.array(state_reverse, order="C"), (1, int(strict))))
         share = _Share(u.shape[0] * self.systems, self.panels, thread_count(threads))
-        teams = [self._workspace(u.shape[1], copies=min(2, share.team)) for _ in range(share.left)]
+        teams = [self._workspace(u.shape[1], shared=True) for _ in range(share.left)]
 
         def answer(items: tuple[int, int], seat: tuple[int, int], space: _Workspace) -> None:
             scratch, met = np.empty(self.steps * 2 * self.lanes, self.dtype), 0
@@ -106,7 +111,7 @@ class Tiles:
         def work(thread: int) -> None:
             if share.each:
                 items = thread * share.each, (thread + 1) * share.each
-                answer(items, (0, 1), self._workspace(u.shape[1], copies=1))
+                answer(items, (0, 1), self._workspace(u.shape[1], shared=False))
             team, member = divmod(thread, share.team)
             if team < share.left:
                 item = share.threads * share.each + team
@@ -116,7 +121,7 @@ class Tiles:
         last = [states for _, states, _ in runs]
         return Response(y, last[0], last[1] if self.reverse else None)
 
-    def _half(self, C: np.ndarray, D: np.ndarray | None, scale: np.ndarray | float) -> _Half:
+    def _half(self, C: np.ndarray, D: np.ndarray | None, scale: np.ndarray) -> _Half:
         """C (S, p, n) by panels of outputs, with all of D below it if given."""
         pair = 2 * self.lanes
         rows = np.moveaxis(_by_panel(np.conj(np.swapaxes(C, 1, 2)), self.lanes), 2, -1)
@@ -125,14 +130,23 @@ class Tiles:
             rows = np.concatenate([rows, np.swapaxes(D, 1, 2)], axis=1)
         rows = _padded(rows, pair, axis=2)
         rows = np.swapaxes(rows.reshape(*rows.shape[:2], -1, pair), 1, 2)
-        factors = _padded(np.broadcast_to(scale, (self.systems, self.outputs)), pair, axis=1)
+        factors = np.concatenate([_padded(scale, pair, axis=1).ravel(), np.ones(pair)])
         return _Half(_aligned(rows, self.dtype), _aligned(factors, self.dtype))
 
-    def _workspace(self, length: int, *, copies: int) -> _Workspace:
+    def _workspace(self, length: int, *, shared: bool) -> _Workspace:
         tiles = min(-(-length // self.steps), max(1, _CHUNK_BYTES // (self.stride * self.dtype.itemsize * self.steps)))
-        rows = _aligned_empty((copies, tiles * self.steps + 1, self.stride), self.dtype)
+        shape = 1 + shared, tiles * self.steps + 1, self.stride
+        rows = _aligned_empty(shape, self.dtype) if shared else _own_memory(shape, self.dtype)
         carry = _aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
         return _Workspace(rows, carry, np.zeros(1, np.int64))
+
+
+def _own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Array in memory that the thread keeps: the system takes long to hand out fresh pages."""
+    size = math.prod(shape) * dtype.itemsize + _LINE
+    if getattr(_OWN, "bytes", np.empty(0)).size < size:
+        _OWN.bytes = np.empty(size, np.uint8)
+    return _view(_OWN.bytes, shape, dtype)
 
 
 class _Share:
@@ -161,10 +175,13 @@ def _padded(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
 
 def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Array that begins with a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    return _view(np.empty(math.prod(shape) * dtype.itemsize + _LINE, np.uint8), shape, dtype)
+
+
+def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Array at the first cache line of some bytes."""
+    start = -memory.__array_interface__["data"][0] % _LINE
+    return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def _aligned(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
