@@ -84,7 +84,7 @@ def _scan(count, context, builder, signature, args):
     for c in range(count):
         numbers = [builder.load(builder.gep(table, [_INDEX(4 * c + k)])) for k in range(4)]
         starts = [builder.gep(array, [number]) for array, number in zip(arrays, numbers, strict=False)]
-        chains.append(_Chain(builder, *starts, numbers[3]))
+        chains.append(_Chain(builder, starts[0], starts[1], starts[2], numbers[3]))
     with cgutils.for_range(builder, steps) as loop:
         offset = builder.mul(loop.index, stride)
         for chain in chains:
