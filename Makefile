@@ -39,6 +39,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_norms.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
+	$(BIN)/python benchmarks/bench_scan.py
 
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py

@@ -71,7 +71,7 @@ def prepared(ssm, u):
 @pytest.mark.parametrize(
     ("rows", "length", "n", "m", "p", "diagonal"),
     [
-        (1, 1, 1, 1, 1, True),
+        (1, 1, 1, 2, 2, True),
         (2, 1, 3, 2, 5, False),
         (1, 13, 16, 32, 32, True),
         (2, 29, 17, 37, 37, True),
