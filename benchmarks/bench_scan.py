@@ -40,6 +40,7 @@ S5_PEERS = {  # name: (call, states that it keeps at once, target of a row)
     "products alone": (scan_peers.s5_products, 0, 1.0),
     "jax associative_scan": (scan_peers.s5_associative_scan, 4, 3.5),
     "jax lax.scan": (scan_peers.s5_lax_scan, 3, 3.0),
+    "  the same, packed": (scan_peers.s5_lax_scan_packed, 3, None),
     "s5-pytorch": (scan_peers.s5_pytorch, 6, 2.3),
     "torch loop": (scan_peers.s5_torch_loop, 3, 2.3),
     "numpy loop": (scan_peers.s5_numpy_loop, 2, 2.3),
@@ -202,7 +203,12 @@ def s5(options):
             flops = (8 * n * H + 8 * n + 2 * H) * batch * length
             title = f"S5 H {H} n {n} L {length} batch {batch}"
             compare(title, S5_PEERS, ssm, inputs(batch, length, H), flops, 80, options, ("s5", H))
-    for name, target in (("jax associative_scan", 5.5), ("jax lax.scan", 4.0), ("products alone", None)):
+    for name, target in (
+        ("jax associative_scan", 5.5),
+        ("jax lax.scan", 4.0),
+        ("  the same, packed", None),
+        ("products alone", None),
+    ):
         mean = statistics.geometric_mean(ratios["s5", name])
         print(f"geometric mean over rows, {name:22s} {mean:6.3g}x {verdict(mean, target)}")
 
