@@ -130,9 +130,9 @@ def loop_scan(Lambda, inputs, state, *, reverse):
     return states
 
 
-def slow_scan_case(rng, dtype, length=16384):
-    """Lambda (n,) near the circle, inputs (3, L, n): noise, a constant, none; first states (3, n): zero but of the last."""
-    gap, angle = np.array([1e-6, 1e-6, 1e-4, 1e-2]), np.array([0.0, 2.0, np.pi / 2, -0.7])
+def slow_scan_case(rng, dtype, *, angle=1.5, length=16384):
+    """Lambda (n,) near the circle, inputs (3, L, n): noise, a constant, none; states (3, n): zero but of the last."""
+    gap, angle = np.array([1e-6, 1e-6, 1e-4, 1e-2]), np.array([0.0, 2.0, angle, -0.7])
     Lambda = ((1 - gap) * np.exp(1j * angle)).astype(dtype)
     inputs, state = np.zeros((3, length, 4), dtype), np.zeros((3, 4), dtype)
     inputs[0], inputs[1], state[2] = complex_normal(rng, length, 4), 1.0, complex_normal(rng, 4)
@@ -149,7 +149,8 @@ def assert_long_layer_is_exact(rng, as_array):
     Lambda, noise, state = slow_scan_case(rng, np.complex64)
     u = noise[..., :2].real
     B, C, D = complex_normal(rng, 4, 2), complex_normal(rng, 2, 4), rng.normal(size=(2, 2))
-    ssm = sr.DiagonalSSM(Lambda, B.astype(np.complex64), C.astype(np.complex64), D.astype(np.float32))
+    held = (a.astype(np.complex64).astype(complex) for a in (Lambda, B, C))
+    ssm = sr.DiagonalSSM(*held, D.astype(np.float32).astype(float))
     chunk = sr.simulate_chunk(converted(ssm, as_array), as_array(u), state=as_array(state))
     driven = u.astype(float) @ ssm.B.T
     states = np.array([loop_scan(ssm.Lambda, v, x, reverse=False) for v, x in zip(driven, state, strict=True)])

@@ -235,12 +235,14 @@ def test_the_tree_is_the_loop(rng, length, reverse):
 # ---------------------------------------------------------------- long sequences near the circle
 
 
-@DIRECTIONS
-def test_long_sequences_in_single_precision(rng, reverse):
-    case = slow_scan_case(rng, np.complex64)
+@pytest.mark.parametrize(("angle", "reverse"), [(1.5, False), (np.pi / 2, True)])
+def test_long_sequences_in_single_precision(rng, angle, reverse):
+    """A quarter of a turn: roundings repeat every fourth sample and add up."""
+    case = slow_scan_case(rng, np.complex64, angle=angle)
     exact = looped(*case, reverse=reverse)
     assert largest_errors(scan(*map(jnp.asarray, case), reverse=reverse), exact).max() <= 2e-7
-    assert largest_errors(by_tree(*case, reverse=reverse), exact).max() <= 2e-6
+    noise = largest_errors(by_tree(*case, reverse=reverse), exact)[0]
+    assert noise.max() <= 2e-6
 
 
 @pytest.mark.usefixtures("double")

@@ -237,7 +237,8 @@ def test_long_sequences_in_single_precision(rng, reverse):
     given = [tensor(a)[None] for a in (Lambda, inputs, state)]
     exact = looped(*given, reverse=reverse)[0]
     assert largest_errors(_torch.scan(*given, reverse=reverse)[0], exact).max() <= 2e-7
-    assert largest_errors(_torch.tree_scan(*given, reverse)[0], exact).max() <= 2e-6
+    noise = largest_errors(_torch.tree_scan(*given, reverse)[0], exact)[0]
+    assert noise.max() <= 2e-6
 
 
 def test_long_sequences_in_double_precision(rng):
