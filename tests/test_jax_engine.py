@@ -145,7 +145,7 @@ def test_derivatives_of_the_scan_are_those_of_differences(rng):
 @pytest.mark.usefixtures("double", "lowered_form")
 def test_second_derivatives_are_those_of_an_unrolled_loop(rng):
     """Products with the Hessian, forward over reverse and reverse over reverse."""
-    arrays, directions = (tuple(map(jnp.asarray, scan_case(rng))) for _ in range(2))
+    arrays, directions = (tuple(map(jnp.asarray, scan_case(rng, length=3))) for _ in range(2))
 
     def products(function, *arrays):
         gradient = jax.grad(lambda *a: sum(jnp.sum(jnp.abs(x) ** 4) for x in function(*a)), (0, 1, 2))
@@ -160,9 +160,8 @@ def test_second_derivatives_are_those_of_an_unrolled_loop(rng):
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize(("batch", "bidirectional"), [((), False), ((2,), True)])
-def test_derivatives_of_a_layer_are_those_of_differences(rng, batch, bidirectional):
-    arrays, run = layer(rng, batch=batch, bidirectional=bidirectional)
+def test_derivatives_of_a_layer_are_those_of_differences(rng):
+    arrays, run = layer(rng, batch=(2,))
     check_grads(jax.jit(run), arrays, order=1, modes=["fwd", "rev"])
 
 
@@ -189,8 +188,8 @@ def test_jit_and_vmap(rng):
 
 @pytest.mark.usefixtures("double")
 def test_gradients_of_every_sequence_by_vmap(rng):
-    arrays, run = layer(rng)
-    gradient = jax.jit(jax.grad(lambda Lambda, u, state: size(run(Lambda, *arrays[1:4], u, state, arrays[6]))))
+    arrays, run = layer(rng, bidirectional=False)
+    gradient = jax.jit(jax.grad(lambda Lambda, u, state: size(run(Lambda, *arrays[1:4], u, state))))
     mapped = jax.vmap(gradient, in_axes=(None, 0, 0))(arrays[0], arrays[4], arrays[5])
     for i in range(2):
         assert_trees_close(mapped[i], gradient(arrays[0], arrays[4][i], arrays[5][i]))
@@ -198,7 +197,7 @@ def test_gradients_of_every_sequence_by_vmap(rng):
 
 @pytest.mark.usefixtures("double")
 def test_rematerialised(rng):
-    arrays, run = layer(rng)
+    arrays, run = layer(rng, bidirectional=False)
     plain, again = (jax.jit(jax.grad(lambda *a, f=f: size(f(*a))))(*arrays) for f in (run, jax.checkpoint(run)))
     assert_trees_close(again, plain)
 
@@ -241,8 +240,11 @@ def test_long_sequences_in_single_precision(rng, angle, reverse):
     case = slow_scan_case(rng, np.complex64, angle=angle)
     exact = looped(*case, reverse=reverse)
     assert largest_errors(scan(*map(jnp.asarray, case), reverse=reverse), exact).max() <= 2e-7
-    noise = largest_errors(by_tree(*case, reverse=reverse), exact)[0]
-    assert noise.max() <= 2e-6
+
+
+def test_long_sequences_by_the_tree_in_single_precision(rng):
+    case = slow_scan_case(rng, np.complex64)
+    assert largest_errors(by_tree(*case, reverse=False), looped(*case, reverse=False)).max() <= 2e-6
 
 
 @pytest.mark.usefixtures("double")
@@ -267,6 +269,7 @@ def test_single_precision_parameters_train(rng):
     params = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in parts.items()}
     u = jnp.asarray(rng.normal(size=(5, 20, 2)), jnp.float32)
 
+    @jax.jit
     def output(p):
         Lambda = jnp.exp(-jnp.exp(p["decay"]) + 1j * p["angle"])
         states = scan(Lambda, u @ (p["B_re"] + 1j * p["B_im"]).T)
