@@ -7,7 +7,7 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow coverage lint types docs bench clean
+.PHONY: demo examples test test-slow coverage lint types docs bench bench-gpu clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -39,6 +39,10 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_norms.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
+	$(BIN)/python benchmarks/bench_scan.py
+
+bench-gpu: $(VENV)/.test
+	$(BIN)/python benchmarks/bench_gpu.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/api/generated build *.egg-info

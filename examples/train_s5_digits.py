@@ -4,6 +4,7 @@ Each 8x8 image of scikit-learn's digits is read row by row, one pixel per step (
 model is a stack of pre-norm S5 blocks; the file holds the parameters in the layout of the ``s5`` adapter.
 
     python examples/train_s5_digits.py --out examples/s5_digits
+    python examples/train_s5_digits.py --bidirectional --out tests/data/s5_bidirectional_digits64
 """
 
 import argparse
@@ -51,18 +52,22 @@ def real_pair(z):
 
 
 class S5SSM(nn.Module):
-    """Diagonal MIMO state-space layer; one eigenvalue of each conjugate pair is stored."""
+    """Diagonal MIMO state-space layer; one eigenvalue of each conjugate pair is stored.
 
-    def __init__(self, width, states, blocks, dt_range, rng):
+    A bidirectional layer also runs its states backwards in time and reads them with the second half of a wide C.
+    """
+
+    def __init__(self, width, states, blocks, dt_range, bidirectional, rng):
         super().__init__()
         eigs, v = block_hippo(states, blocks)
         b_real = rng.normal(size=(2 * states, width)) / np.sqrt(width)
-        c_parts = rng.normal(size=(2, width, 2 * states)) / np.sqrt(2 * states)
+        c_parts = rng.normal(size=(1 + bidirectional, 2, width, 2 * states)) / np.sqrt(2 * states)
         log_step = rng.uniform(np.log(dt_range[0]), np.log(dt_range[1]), size=(states, 1))
         self.Lambda_re = nn.Parameter(torch.from_numpy(eigs.real.astype(np.float32)))
         self.Lambda_im = nn.Parameter(torch.from_numpy(eigs.imag.astype(np.float32)))
         self.B = real_pair(v.conj().T @ b_real)
-        self.C = real_pair((c_parts[0] + 1j * c_parts[1]) @ v)
+        self.C = real_pair(np.concatenate((c_parts[:, 0] + 1j * c_parts[:, 1]) @ v, axis=-1))
+        self.bidirectional = bidirectional
         self.D = nn.Parameter(torch.from_numpy(rng.normal(size=width).astype(np.float32)))
         self.log_step = nn.Parameter(torch.from_numpy(log_step.astype(np.float32)))
 
@@ -79,6 +84,8 @@ class S5SSM(nn.Module):
         powers = torch.exp(log_lam[:, None, None] * lag.clamp(min=0)) * (lag >= 0)
         inputs = u.to(b_bar.dtype) @ b_bar.T
         x = torch.einsum("nts,bsn->btn", powers, inputs)
+        if self.bidirectional:
+            x = torch.cat([x, torch.einsum("nts,btn->bsn", powers, inputs)], dim=-1)
         return 2 * (x @ torch.view_as_complex(self.C).T).real + self.D * u
 
     @torch.no_grad()
@@ -90,10 +97,10 @@ class S5SSM(nn.Module):
 class S5Block(nn.Module):
     """Pre-norm residual block: batch norm, state-space layer, GELU and a sigmoid gate."""
 
-    def __init__(self, width, states, blocks, dt_range, dropout, rng):
+    def __init__(self, width, states, blocks, dt_range, bidirectional, dropout, rng):
         super().__init__()
         self.norm = nn.BatchNorm1d(width)
-        self.seq = S5SSM(width, states, blocks, dt_range, rng)
+        self.seq = S5SSM(width, states, blocks, dt_range, bidirectional, rng)
         self.out2 = nn.Linear(width, width)
         self.drop = nn.Dropout(dropout)
 
@@ -110,7 +117,8 @@ class S5Classifier(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         rng = np.random.default_rng(cfg["model_seed"])
-        block_args = (cfg["width"], cfg["states"], cfg["blocks"], cfg["dt_range"], cfg["dropout"], rng)
+        keys = ("width", "states", "blocks", "dt_range", "bidirectional", "dropout")
+        block_args = (*(cfg[key] for key in keys), rng)
         self.encoder = nn.Linear(1, cfg["width"])
         self.layers = nn.ModuleList(S5Block(*block_args) for _ in range(cfg["layers"]))
         self.decoder = nn.Linear(cfg["width"], CLASSES)
@@ -239,6 +247,7 @@ def parse_args():
     parser.add_argument("--ssm-lr", type=float, default=2e-3, help="rate of Lambda, B, log_step")
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--bidirectional", action="store_true", help="layers that also run backwards in time")
     parser.add_argument("--seed", type=int, default=0, help="seed of initial values, dropout, order")
     return parser.parse_args()
 
@@ -247,7 +256,7 @@ def make_config(args):
     """Return the hyper-parameters as one dictionary that can be written as JSON."""
     fixed = {"layers": 4, "width": 32, "states": 64, "blocks": 4, "dt_range": [1e-3, 1e-1]}
     data = {"n_test": 360, "n_val": 144, "split_seed": 0}
-    keys = ("epochs", "batch", "lr", "ssm_lr", "weight_decay", "dropout")
+    keys = ("bidirectional", "epochs", "batch", "lr", "ssm_lr", "weight_decay", "dropout")
     optim = {key: getattr(args, key) for key in keys}
     seeds = {"model_seed": args.seed, "shuffle_seed": args.seed}
     return {**fixed, **data, **optim, **seeds, "optimizer": "AdamW", "schedule": "cosine to 0, per step"}

@@ -1,16 +1,18 @@
 """Gains over finite sequences, which exist for unstable and marginal states too, and the peak-to-peak (L1) norm."""
 
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._arrays import one_minus_abs, to_numpy
-from .errors import UnknownNameError
+from .conversions import from_state_space
+from .errors import ShapeError, UnknownNameError
 from .gramians import require_stable
 from .peak_gain import peak_gain
 from .responses import simulate
-from .systems import DiagonalSSM, on_host
+from .systems import DiagonalSSM, StateSpace, on_host
 
 _BLOCK = 1024
 
@@ -29,7 +31,7 @@ class GainBounds:
     upper: Any
 
 
-def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) -> GainBounds:
+def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: float = 1e-10) -> GainBounds:
     r"""Largest gain of energy over sequences of `horizon` samples, :math:`\max_u \|y\|_2 / \|u\|_2`.
 
     It is the largest singular value of the block Toeplitz matrix of the first `horizon` lags, exists for any poles, and
@@ -37,8 +39,9 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
 
     Parameters
     ----------
-    ssm : DiagonalSSM
-        Any poles, causal or bidirectional; no batch axes. Arrays of a device are taken to the host.
+    ssm : DiagonalSSM or StateSpace
+        Any poles, causal or bidirectional; no batch axes. Arrays of a device are taken to the host. A dense system is
+        diagonalised first, by `from_state_space`.
     horizon : int
         Sequence length, >= 1.
     rtol : float, default 1e-10
@@ -53,8 +56,12 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
 
     Raises
     ------
+    ShapeError
+        A batch of systems.
     UnknownNameError
-        A batch of systems, or a horizon below 1.
+        A horizon that is no whole number from 1 on.
+    NotRepresentableError
+        A dense system that is not diagonalisable.
 
     Notes
     -----
@@ -67,11 +74,18 @@ def finite_horizon_gain(ssm: DiagonalSSM, horizon: int, *, rtol: float = 1e-10) 
     >>> round(finite_horizon_gain(integrator, 2).lower, 9)  # the norm of [[1, 0], [1, 1]]
     1.618033989
     """
-    if ssm.batch or horizon < 1:
-        raise UnknownNameError(f"one system and a horizon >= 1 are needed, got {ssm!r} and {horizon}")
+    ssm = _diagonal(ssm)
+    if ssm.batch:
+        raise ShapeError(f"one system is needed, not {ssm!r}; take the systems of the batch one by one")
+    if not isinstance(horizon, numbers.Integral) or horizon < 1:
+        raise UnknownNameError(f"the horizon must be a whole number from 1 on, got {horizon!r}")
     ssm = on_host(ssm)
     lower = _lanczos(ssm, horizon, rtol)
     return GainBounds(lower, max(lower, _weighted_bound(ssm, horizon)))
+
+
+def _diagonal(ssm: DiagonalSSM | StateSpace) -> DiagonalSSM:
+    return from_state_space(ssm) if isinstance(ssm, StateSpace) else ssm
 
 
 def _causal(ssm: DiagonalSSM, B: np.ndarray, C: np.ndarray, D: np.ndarray, Lambda: np.ndarray) -> DiagonalSSM:
@@ -93,6 +107,8 @@ def _lanczos(ssm: DiagonalSSM, horizon: int, rtol: float) -> float:
         w = simulate(back, y[::-1])[::-1]
         return (w if reverse is None else w + simulate(reverse, y)).ravel()
 
+    if not size or not ssm.outputs:
+        return 0.0
     if size < 3:
         matrix = np.stack([square(e) for e in np.eye(size)])
         return float(np.sqrt(max(0.0, np.linalg.eigvalsh(matrix)[-1])))
@@ -119,10 +135,10 @@ def _weighted_bound(ssm: DiagonalSSM, horizon: int) -> float:
                 with np.errstate(over="ignore"):
                     bounds.append(np.power(rho, horizon - 1.0) * peak_gain(scaled, rtol=1e-3).upper)
         total += min(bounds, default=np.inf)
-    return total
+    return float(total)
 
 
-def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float = 1e-6) -> GainBounds:
+def peak_to_peak_bounds(ssm: DiagonalSSM | StateSpace, *, max_lags: int = 65536, rtol: float = 1e-6) -> GainBounds:
     r"""Bracket of the peak-to-peak gain :math:`\max_u \|y\|_\infty / \|u\|_\infty`, the L1 norm of the response.
 
     .. math:: \|G\|_{1} = \max_i \sum_j \sum_k |h_k[i, j]|, \qquad
@@ -130,8 +146,9 @@ def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float 
 
     Parameters
     ----------
-    ssm : DiagonalSSM
-        Stable; causal or bidirectional. Batch axes allowed. Arrays of a device are taken to the host.
+    ssm : DiagonalSSM or StateSpace
+        Stable; causal or bidirectional. Batch axes allowed. Arrays of a device are taken to the host. A dense system is
+        diagonalised first, by `from_state_space`.
     max_lags : int, default 65536
         Lags that are summed at most.
     rtol : float, default 1e-6
@@ -147,6 +164,8 @@ def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float 
     ------
     UnstableSystemError
         Poles on or outside the unit circle.
+    NotRepresentableError
+        A dense system that is not diagonalisable.
 
     Notes
     -----
@@ -158,6 +177,7 @@ def peak_to_peak_bounds(ssm: DiagonalSSM, *, max_lags: int = 65536, rtol: float 
     >>> round(bounds.lower, 5), round(bounds.upper, 5)
     (2.0, 2.0)
     """
+    ssm = _diagonal(ssm)
     require_stable(ssm, "the peak-to-peak gain")
     Lambda, B, C, D = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
     halves = [C] if ssm.C_reverse is None else [C, to_numpy(ssm.C_reverse)]

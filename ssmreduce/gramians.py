@@ -3,6 +3,8 @@ r"""Closed-form Gramians of diagonal systems and their factors; see the theory p
 For :math:`P = \Lambda P \Lambda^* + B B^*` it is :math:`P_{ij} = (B B^*)_{ij} / (1 - \lambda_i \bar\lambda_j)`.
 """
 
+import math
+
 import numpy as np
 
 from ._arrays import Array, is_traced, namespace, one_minus_abs2
@@ -174,27 +176,37 @@ def real_gramian(
     -------
     ndarray, shape (..., 2 n, 2 k), float64
     """
+    from .kernels import _cauchy
+
     other_Lambda = Lambda if other_Lambda is None else other_Lambda
     other_rows = rows if other_rows is None else other_rows
-    n, k = Lambda.shape[-1], other_Lambda.shape[-1]
-    own = rows @ _adjoint(other_rows) / one_minus_products(Lambda, other_Lambda)
-    cross = rows @ np.swapaxes(other_rows, -1, -2) / one_minus_products(Lambda, np.conj(other_Lambda))
-    gramian = np.empty((*own.shape[:-2], 2 * n, 2 * k))
-    gramian[..., :n, :k] = own.real + cross.real
-    gramian[..., n:, k:] = own.real - cross.real
-    gramian[..., n:, :k] = own.imag + cross.imag
-    gramian[..., :n, k:] = cross.imag - own.imag
-    return gramian
+    batch, n, k = Lambda.shape[:-1], Lambda.shape[-1], other_Lambda.shape[-1]
+    count = math.prod(batch)
+
+    def flat(value: np.ndarray, *shape: int) -> np.ndarray:
+        return np.ascontiguousarray(value).reshape(count, *shape)
+
+    own = flat(rows @ _adjoint(other_rows), n, k)
+    cross = flat(rows @ np.swapaxes(other_rows, -1, -2), n, k)
+    left = flat(Lambda, n), flat(one_minus_abs2(Lambda), n)
+    right = flat(other_Lambda, k), flat(one_minus_abs2(other_Lambda), k)
+    gramians = np.empty((count, 2 * n, 2 * k))
+    _cauchy.real_gramians(own, cross, left, right, gramians)
+    return gramians.reshape(*batch, 2 * n, 2 * k)
+
+
+def unit_diagonal(gramian: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Semidefinite matrices scaled to ones on the diagonal, and the scales, (..., n, 1): 1 for rows of zeros."""
+    diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
+    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
+    return gramian / scale / np.swapaxes(scale, -1, -2), scale
 
 
 def safe_cholesky(gramian: np.ndarray) -> np.ndarray | None:
     """Cholesky factor with the diagonal scaled to 1 first; None where it fails or a pivot is too small to trust."""
-    diagonal = np.diagonal(gramian, axis1=-2, axis2=-1)
-    if not np.all(diagonal > 0):
-        return None
-    scale = np.sqrt(diagonal)[..., :, None]
+    scaled, scale = unit_diagonal(gramian)
     try:
-        factor = np.linalg.cholesky(gramian / scale / np.swapaxes(scale, -1, -2))
+        factor = np.linalg.cholesky(scaled)
     except np.linalg.LinAlgError:
         return None
     pivots = np.diagonal(factor, axis1=-2, axis2=-1)

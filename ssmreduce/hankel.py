@@ -1,16 +1,19 @@
 """Hankel singular values and the Hankel norm of causal systems."""
 
+import math
+
 import numpy as np
 
 from ._arrays import Array, namespace
 from .dense import dense_hankel_singular_values
 from .errors import NonFiniteError, UnknownNameError
-from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable
+from .gramians import cauchy_factor, output_matrix, real_gramian, require_causal, require_stable, unit_diagonal
 from .systems import DiagonalSSM, StateSpace
 
 ACCURACIES = ("absolute", "relative")
 _SAFE_PIVOT = 1e-7  # of a Cholesky factor with unit diagonal: smaller ones are rounding noise of the Gramian
 _SWEEPS = 60
+_CACHED = 2**16  # entries of Gramians that are worked on at once
 
 
 def hankel_singular_values(
@@ -84,8 +87,10 @@ def hankel_singular_values(
     relative = accuracy == "relative"
     if not isinstance(ssm.Lambda, np.ndarray):
         return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
-    if relative or ssm.order == 0:
-        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=relative, threads=threads)
+    if not ssm.order:
+        return np.zeros((*ssm.batch, 0))
+    if relative:
+        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=True, threads=threads)
     return _in_real_coordinates(ssm, C)
 
 
@@ -123,9 +128,7 @@ def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
     3.125
     """
     values = hankel_singular_values(ssm, form=form)
-    if not values.shape[-1]:
-        return namespace(values).sum(values, axis=-1)
-    return values[..., 0]
+    return namespace(values).sum(values[..., :1], axis=-1)  # 0 without states
 
 
 def _adjoint(matrix: Array) -> Array:
@@ -142,42 +145,46 @@ def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
     """
     if not np.isfinite(gramians).all():
         raise NonFiniteError("a Gramian is beyond the range of double precision; scale B or C down")
-    diagonal = np.diagonal(gramians, axis1=-2, axis2=-1)
-    scale = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))[..., :, None]
-    scaled = gramians / scale / np.swapaxes(scale, -1, -2)
+    scaled, scale = unit_diagonal(gramians)
     factors = np.empty_like(scaled)
-    for factor, matrix in zip(factors, scaled, strict=True):
-        factor[:] = _real_factor(matrix, pivoted)
-    return np.multiply(factors, scale, out=factors)
+    for k in range(len(factors)):
+        _fill_real_factor(scaled[k], scale[k, :, 0], pivoted, factors[k])
+    return factors
 
 
-def _real_factor(matrix: np.ndarray, pivoted: bool) -> np.ndarray:
+def _fill_real_factor(matrix: np.ndarray, scale: np.ndarray, pivoted: bool, factor: np.ndarray) -> None:
     from scipy.linalg.lapack import dpotrf, dpstrf
 
+    from .kernels import _cauchy
+
     if not pivoted:
-        factor, failed = dpotrf(matrix, lower=True, clean=True)
-        if not failed and np.min(np.diagonal(factor)) > _SAFE_PIVOT:
-            return factor
-    columns, order, rank, _ = dpstrf(matrix, lower=True, tol=-1.0)
-    columns = np.tril(columns)
-    columns[:, rank:] = 0.0
-    factor = np.empty_like(columns)
-    factor[order - 1] = columns
-    return factor
+        plain, failed = dpotrf(matrix, lower=True, clean=True)
+        if not failed and np.min(np.diagonal(plain)) > _SAFE_PIVOT:
+            np.multiply(plain, scale[:, None], out=factor)
+            return
+    columns, order, rank, _ = dpstrf(matrix.T, lower=True, tol=-1.0)  # symmetric, and in LAPACK's order of storage
+    _cauchy.unpivot(columns, order, rank, scale, factor)
 
 
 def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
     """Hankel singular values from real factors of the Gramians of each system of a batch."""
-    n = ssm.order
-    Lambda, B, C = ssm.Lambda.reshape(-1, n), ssm.B.reshape(-1, n, ssm.inputs), C.reshape(-1, ssm.outputs, n)
-    if ssm.inputs == ssm.outputs == 1:
-        gramians = real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
-        values = _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
-    else:
-        L = _real_factors(real_gramian(Lambda, B))
-        K = _real_factors(real_gramian(np.conj(Lambda), _adjoint(C)))
-        values = np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+    n, count = ssm.order, math.prod(ssm.batch)
+    Lambda, B, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in (ssm.Lambda, ssm.B, C))
+    some = max(1, _CACHED // (4 * n * n))
+    values = np.empty((count, 2 * n))
+    for k in range(0, count, some):
+        part = slice(k, k + some)
+        values[part] = _real_values(Lambda[part], B[part], C[part])
     return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
+
+
+def _real_values(Lambda: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
+    if B.shape[-1] == C.shape[-2] == 1:
+        gramians = real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
+        return _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
+    L = _real_factors(real_gramian(Lambda, B))
+    K = _real_factors(real_gramian(np.conj(Lambda), _adjoint(C)))
+    return np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
 
 
 def _signed_values(L: np.ndarray) -> np.ndarray:

@@ -1,45 +1,19 @@
 """Certified peak gain and H-infinity norm of whole layers; the theory page "Peak gain" proves the bracket."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
-
-from ._arrays import Array, one_minus_abs2, to_numpy
+from ._arrays import Array
 from .conversions import to_state_space
-from .errors import NonFiniteError, UnknownNameError
+from .errors import ShapeError, UnknownNameError
+from .exclusion import PeakGain, exclusion_budget, exclusion_peak_gain
 from .gramians import require_causal, require_stable
 from .level_set import level_set_peak_gain
-from .systems import DiagonalSSM, StateSpace, on_host
+from .systems import DiagonalSSM, StateSpace
+from .wide import wide_peak_gain
 
 METHODS = ("auto", "exclusion", "level-set")
-_NOTHING = -(2**20)  # exponent of a matrix of zeros
-_WIDE = 32  # inputs and outputs from which a few samples cost as much as the level-set method
-
-
-@dataclass(frozen=True, eq=False)
-class PeakGain:
-    """A proven bracket of the peak gain; arrays of the shape of the batch for a batch of systems.
-
-    Attributes
-    ----------
-    gain : float
-        Gain reached at `omega`: the peak gain, up to ``upper / gain - 1`` at most. A proven lower bound.
-    omega : float
-        Where it is reached, rad/sample in [0, pi].
-    upper : float
-        Proven upper bound.
-    samples : int
-        Frequency samples taken.
-    method : str
-        ``"exclusion"``; or ``"level-set"``, whose `upper` holds up to the rounding of an eigenvalue solver, unproven.
-    """
-
-    gain: Any
-    omega: Any
-    upper: Any
-    samples: Any
-    method: str = "exclusion"
+_WIDE = 32  # inputs and outputs from which many samples cost more than the level-set method
+_WORTH_TURNING = 48  # and from which small systems that stand for the whole one are worth their making
 
 
 def peak_gain(
@@ -65,8 +39,9 @@ def peak_gain(
         allow it, the bracket is wider and says so.
     method : {"auto", "exclusion", "level-set"}, default "auto"
         ``"exclusion"`` proves its bracket. ``"level-set"`` is for single causal systems, and the method for a
-        `StateSpace`. ``"auto"`` takes the exclusion, and turns to level sets where the order is below the number of
-        inputs and outputs and the first samples have not closed the bracket.
+        `StateSpace`. ``"auto"`` takes the exclusion, for wide systems of low order on smaller systems that stand for
+        them at a level; it turns to level sets where there are at least as many inputs and outputs as real states and
+        the samples that cost as much have not closed the bracket.
     max_samples : int, optional
         Budget of frequency samples a system; when it is used up the bracket is returned as it is, which is still
         proven. Default 100 a state and 20,000 more.
@@ -84,7 +59,9 @@ def peak_gain(
     NotCausalError
         Level sets of a bidirectional system.
     UnknownNameError
-        Another `method`; `rtol` or `max_samples` that is not positive; level sets of a batch.
+        Another `method`; `rtol` or `max_samples` that is not positive.
+    ShapeError
+        Level sets of a batch.
 
     Notes
     -----
@@ -111,55 +88,47 @@ def peak_gain(
     require_stable(ssm, "the peak gain")
     if method == "level-set":
         return _by_level_sets(ssm, rtol)
-    narrow = ssm.bidirectional or ssm.batch or min(ssm.inputs, ssm.outputs) < max(_WIDE, 2 * ssm.order)
-    if method == "auto" and not narrow and max_samples is None:
-        first = _by_exclusion(ssm, rtol, _worthwhile_samples(ssm), threads)
-        if first.upper <= first.gain * (1.0 + rtol):
-            return first
-        return _tighter(first, _by_level_sets(ssm, rtol, (first.gain, first.omega)))
-    return _by_exclusion(ssm, rtol, 20_000 + 100 * ssm.order if max_samples is None else int(max_samples), threads)
+    if method == "exclusion" or max_samples is not None or ssm.batch:
+        return exclusion_peak_gain(ssm, rtol, max_samples or exclusion_budget(ssm), threads)
+    return _cheapest(ssm, rtol)
 
 
-def _tighter(first: PeakGain, second: PeakGain) -> PeakGain:
-    samples = first.samples + second.samples
-    best = second if second.upper / second.gain < first.upper / first.gain else first
-    return replace(best, samples=samples)
-
-
-def _worthwhile_samples(ssm: DiagonalSSM) -> int:
-    """Samples after which a level set, an eigenvalue problem of four times the order, is the cheaper way on."""
+def _cheapest(ssm: DiagonalSSM, rtol: float) -> PeakGain:
+    """Bracket of a single system by the methods that suit its sizes."""
     n, width = ssm.order, min(ssm.inputs, ssm.outputs)
-    return 4 + 2 * n + int(130 * (2.0 * n / width) ** 3)
+    turned = n > 0 and width >= max(_WORTH_TURNING, 4 * n * (1 + ssm.bidirectional))
+    small = 2 * n if turned else width
+    levels = not ssm.bidirectional and small >= max(_WIDE, 2 * n)
+    budget = _worthwhile_samples(n, width, small) if levels else exclusion_budget(ssm)
+    found = wide_peak_gain(ssm, rtol, budget) if turned else None
+    if found is None or not (levels or _is_closed(found, rtol)):
+        found = _tighter(found, exclusion_peak_gain(ssm, rtol, budget, 1))
+    if levels and not _is_closed(found, rtol):
+        found = _tighter(found, _by_level_sets(ssm, rtol, (found.gain, found.omega)))
+    return found
+
+
+def _worthwhile_samples(n: int, width: int, small: int) -> int:
+    """Samples of `small` inputs and outputs that cost what level sets cost: an eigenproblem, and samples of all."""
+    return 4 + int(170 * (2.0 * n / small) ** 3 + 4.0 * n * (width / small) ** 3)
+
+
+def _is_closed(peak: PeakGain, rtol: float) -> bool:
+    return peak.upper <= peak.gain * (1.0 + rtol)
+
+
+def _tighter(first: PeakGain | None, second: PeakGain) -> PeakGain:
+    if first is None:
+        return second
+    best = second if second.upper * first.gain < first.upper * second.gain else first
+    return replace(best, samples=first.samples + second.samples)
 
 
 def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | None = None) -> PeakGain:
     require_causal(ssm, "the level-set method")
     if ssm.batch:
-        raise UnknownNameError(f"level sets take one system, not {ssm!r}")
+        raise ShapeError(f"level sets take one system, not {ssm!r}; leave out the method, or take them one by one")
     return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol, start), method="level-set")
-
-
-def _by_exclusion(ssm: DiagonalSSM, rtol: float, budget: int, threads: int | None) -> PeakGain:
-    from .kernels import _peak, _threads
-
-    ssm, exponent = _scaled(ssm)
-    arrays = _Arrays(ssm)
-    found = np.empty((arrays.count, 4))
-
-    def part(start: int, stop: int) -> None:
-        _peak.peak_gains(arrays.all, *arrays.anchors(), 1 + ssm.bidirectional, float(rtol), budget, start, stop, found)
-
-    _threads.for_each_part(part, arrays.count, threads)
-    gain, omega, upper, samples = found.T
-    upper = np.maximum(gain, np.minimum(upper, arrays.triangle))
-    with np.errstate(over="ignore"):
-        gain, upper = (np.ldexp(value, exponent.ravel()) for value in (gain, upper))
-    if not np.isfinite(upper).all():
-        raise NonFiniteError("the peak gain is beyond the range of double precision; scale C and D down")
-    if not ssm.batch:
-        return PeakGain(float(gain[0]), float(omega[0]), float(upper[0]), int(samples[0]))
-    gain, omega, upper, samples = (a.reshape(ssm.batch) for a in (gain, omega, upper, samples))
-    return PeakGain(gain, omega, upper, samples.astype(np.int64))
 
 
 def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int | None = None) -> Array:
@@ -196,81 +165,3 @@ def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int
     if isinstance(ssm, DiagonalSSM):
         require_causal(ssm, "the H-infinity norm")
     return peak_gain(ssm, rtol=rtol, threads=threads).gain
-
-
-def _scaled(ssm: DiagonalSSM) -> tuple[DiagonalSSM, np.ndarray]:
-    """The system with B, C and D near 1, and the power of two by which its gains are to be multiplied."""
-    ssm = on_host(ssm)
-    halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
-    b, d = _exponent(ssm.B), _exponent(ssm.D)
-    c = np.maximum.reduce([_exponent(C) for C in halves])
-    exponent = np.maximum(b + c, d)
-    exponent = np.where(exponent < _NOTHING // 2, 0, exponent)
-    b = np.where(b == _NOTHING, 0, b)
-    reverse = None if ssm.C_reverse is None else _ldexp(ssm.C_reverse, b - exponent)
-    scaled = replace(ssm, B=_ldexp(ssm.B, -b), C=_ldexp(ssm.C, b - exponent), D=_ldexp(ssm.D, -exponent))
-    return replace(scaled, C_reverse=reverse), exponent
-
-
-def _exponent(matrix: np.ndarray) -> np.ndarray:
-    """Binary exponent of the largest entry of each system's matrix."""
-    size = np.maximum(np.abs(matrix.real), np.abs(matrix.imag)).max(axis=(-2, -1), initial=0.0)
-    return np.where(size > 0, np.frexp(size)[1], _NOTHING)
-
-
-def _ldexp(matrix: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    shift = exponent[..., None, None]
-    if matrix.dtype.kind != "c":
-        return np.ldexp(matrix, shift)
-    return np.ldexp(matrix.real, shift) + 1j * np.ldexp(matrix.imag, shift)
-
-
-class _Arrays:
-    """The contiguous host arrays, batch axes flattened, that the compiled search takes."""
-
-    def __init__(self, ssm: DiagonalSSM) -> None:
-        n, m, p = ssm.order, ssm.inputs, ssm.outputs
-        self.count = count = int(np.prod(ssm.batch, dtype=np.int64))
-
-        def flat(value: Array, *shape: int) -> np.ndarray:
-            return np.array(to_numpy(value), order="C").reshape(count, *shape)
-
-        self.poles, B, D = flat(ssm.Lambda, n), flat(ssm.B, n, m), flat(ssm.D, p, m)
-        C = ssm.kappa / 2.0 * flat(ssm.C, p, n)
-        reverse = np.zeros_like(C) if ssm.C_reverse is None else ssm.kappa / 2.0 * flat(ssm.C_reverse, p, n)
-        norms = np.linalg.norm(C, axis=-2) + np.linalg.norm(reverse, axis=-2)
-        self.weights = np.linalg.norm(B, axis=-1) * norms
-        gaps = one_minus_abs2(self.poles)
-        scale = np.linalg.norm(D, axis=(-2, -1))
-        triangle = scale + 2.0 * np.sum(self.weights * (1.0 + np.abs(self.poles)) / gaps, axis=-1)
-        self.triangle = triangle * (1.0 + 2.0**-50 * (n + m * p + 8))  # its own rounding
-        self.distinct = self._distinct_poles()
-        counts = np.where(self.distinct, np.where(self.poles.imag == 0.0, 1, 2), 0)
-        E, F = (np.concatenate([x.real, x.imag], axis=-1) for x in (C + reverse, C - reverse))
-        transposed = [np.ascontiguousarray(np.swapaxes(x, -1, -2)) for x in (C, reverse)]
-        if ssm.C_reverse is None:
-            transposed[1] = np.zeros((self.count, 0, p), dtype=np.complex128)
-        self.all = (self.poles, gaps, counts, self.weights, B, E, F, D, scale, *transposed)
-
-    def _distinct_poles(self) -> np.ndarray:
-        """One state of each distinct pole pair that the transfer function has; equal poles add no phase."""
-        real, imag = self.poles.real, np.abs(self.poles.imag)
-        live = (self.weights > 0.0) & (self.poles != 0.0)
-        real = np.where(live, real, 2.0)
-        order = np.lexsort((imag, real), axis=-1)
-        real, imag = (np.take_along_axis(a, order, axis=-1) for a in (real, imag))
-        same = (real[:, 1:] == real[:, :-1]) & (imag[:, 1:] == imag[:, :-1])
-        first = np.concatenate([np.ones((self.count, min(1, real.shape[1])), dtype=bool), ~same], axis=-1)
-        distinct = np.empty_like(first)
-        np.put_along_axis(distinct, order, first & (real < 2.0), axis=-1)
-        return distinct
-
-    def anchors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Poles folded into the upper half plane in the order of their angles, the angles, and how many there are."""
-        folded = self.poles.real + 1j * np.abs(self.poles.imag)
-        # a pole too small to be normalised stands for no direction worth a sample
-        wanted = self.distinct & (folded.imag != 0.0) & (np.abs(folded) > 1e-100)
-        angles = np.where(wanted, np.arctan2(folded.imag, folded.real), np.inf)
-        order = np.argsort(angles, axis=-1)
-        folded, angles = (np.take_along_axis(a, order, axis=-1) for a in (folded, angles))
-        return folded, angles, np.sum(wanted, axis=-1)

@@ -10,7 +10,7 @@ import array_api_compat
 import numpy as np
 
 from ._arrays import Array, as_double, namespace, one_minus_abs
-from .errors import ArrayKindError, NonFiniteError, ShapeError
+from .errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
 from .kernels import Layer, engine_for
 from .systems import DiagonalSSM
 
@@ -42,6 +42,7 @@ def simulate(
     initial_state: Array | None = None,
     strict_reverse: bool = False,
     engine: str | None = None,
+    threads: int | None = None,
 ) -> Array:
     r"""Output of the system for an input sequence.
 
@@ -62,9 +63,13 @@ def simulate(
     strict_reverse : bool, default False
         The reverse half acts on later samples only, :math:`C_r x^r_{k+1}` instead of :math:`C_r x^r_k`: the
         bidirectional layer of S4, where S5's includes the sample itself.
-    engine : {"numba", "torch", "jax", "reference"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
         By default the one of the library of `u`: Numba for NumPy arrays, and the reference loop, in the namespace of
-        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; see :doc:`/theory/engines`.
+        `u`, for libraries without one. Those of PyTorch and JAX can be differentiated; ``"cupy"`` also takes their CUDA
+        arrays. See :doc:`/theory/engines`.
+    threads : int, optional
+        Threads of the Numba engine; by default Numba's thread count. The result does not depend on it. Other engines
+        leave threads to the library that they call.
 
     Returns
     -------
@@ -78,6 +83,8 @@ def simulate(
         NaN or infinite input (NumPy arrays).
     ArrayKindError
         Complex input, or an array of another library than the system's.
+    UnknownNameError
+        An engine that does not exist, or ``threads < 1``.
 
     Examples
     --------
@@ -86,7 +93,9 @@ def simulate(
     >>> simulate(ssm, np.array([[1.0], [0.0], [0.0]])).ravel()
     array([1.  , 0.5 , 0.25])
     """
-    return simulate_chunk(ssm, u, state=initial_state, strict_reverse=strict_reverse, engine=engine).output
+    return simulate_chunk(
+        ssm, u, state=initial_state, strict_reverse=strict_reverse, engine=engine, threads=threads
+    ).output
 
 
 def simulate_chunk(
@@ -97,6 +106,7 @@ def simulate_chunk(
     state_reverse: Array | None = None,
     strict_reverse: bool = False,
     engine: str | None = None,
+    threads: int | None = None,
 ) -> Chunk:
     """Output of one chunk of a long sequence, with the states that carry over to the next chunk.
 
@@ -111,7 +121,10 @@ def simulate_chunk(
         State of the reverse half after the last sample: the ``state_reverse`` of the chunk *after* this one.
     strict_reverse : bool, default False
         See `simulate`.
-    engine : {"numba", "torch", "jax", "reference"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
+        See `simulate`.
+    threads : int, optional
+        See `simulate`.
 
     Returns
     -------
@@ -125,6 +138,8 @@ def simulate_chunk(
         NaN or infinite input (NumPy arrays).
     ArrayKindError
         Complex input, or an array of another library than the system's.
+    UnknownNameError
+        An engine that does not exist, or ``threads < 1``.
 
     Examples
     --------
@@ -139,12 +154,21 @@ def simulate_chunk(
         if given and not ssm.bidirectional:
             raise ShapeError(f"{name} was given for a causal system (it has no C_reverse)")
     xp = namespace(u)
+    if threads is not None and threads < 1:
+        raise UnknownNameError(f"threads must be at least 1, got {threads}")
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
     first = _flat_state(ssm, u, state, "state")
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
-    layer = _prepared(ssm, u, engine_for(u, engine))
+    module = engine_for(u, engine)
+    if isinstance(u, np.ndarray) and not module.all_finite(u):
+        raise NonFiniteError("u holds NaN or infinite values")
+    layer = _prepared(ssm, u, module)
     y, last, last_reverse = layer.run(
-        xp.reshape(u, (prod(lead), length, u.shape[-1])), first, first_reverse, strict=strict_reverse
+        xp.reshape(u, (prod(lead), length, u.shape[-1])),
+        first,
+        first_reverse,
+        strict=strict_reverse,
+        threads=threads,
     )
     shape = (*lead, *ssm.batch, ssm.order)
     return Chunk(
@@ -205,9 +229,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     xp = namespace(u, ssm.Lambda)
     if isinstance(ssm.Lambda, np.ndarray):
         u = np.asarray(u)
-        u = u if u.dtype == np.float32 else as_double(u, complex_=False, name="u")
-        if not np.isfinite(u).all():
-            raise NonFiniteError("u holds NaN or infinite values")
+        u = u if u.dtype in (np.float32, np.float64) else as_double(u, complex_=False, name="u")
     width = prod(ssm.batch) * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")

@@ -33,7 +33,7 @@ def scan(
         State before the first sample (in reverse, after the last), one for each sequence; 0 by default.
     reverse : bool, default False
         Run from the last sample to the first.
-    engine : {"numba", "torch", "jax", "reference"}, optional
+    engine : {"numba", "torch", "jax", "cupy", "cupy-look-back", "reference"}, optional
         By default the one of the library of `inputs`: Numba for NumPy arrays.
 
     Returns

@@ -10,6 +10,22 @@ settings.register_profile("ssmreduce", derandomize=True, deadline=None, max_exam
 settings.load_profile("ssmreduce")
 
 
+def pytest_collection_modifyitems(items):
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    reason = _no_device() if marked else None
+    for item in marked if reason else []:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _no_device():
+    """Why tests marked gpu cannot run; None if they can."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed"
+    return None if cupy.cuda.is_available() else "no CUDA device was found"
+
+
 @pytest.fixture
 def rng(request):
     """Generator seeded from the test's name, parameters included."""

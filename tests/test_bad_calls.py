@@ -38,6 +38,11 @@ class Journey:
         batches = [self.x] if batches is None else batches
         return sr.recalibrate(self.model, self.small, batches, layer_inputs or self.layer_inputs, **options)
 
+    def compress(self, batches=None, outputs=networks.s5_digits, **options):
+        batches = [self.x] if batches is None else batches
+        options = {"ratio": 0.8, "refine": 0, **options}
+        return sr.compress(self.model, batches, options.pop("layer_inputs", self.layer_inputs), outputs, **options)
+
     def search(self, evaluate=lambda model: float(sum(model.orders.values())), **options):
         return sr.search(self.model, self.calibration, evaluate, **{"max_loss": 300, **options})
 
@@ -156,6 +161,15 @@ SEARCH = {
     "finish is no function": (lambda j: j.search(finish=3), errors.ArgumentError, "finish is 3"),
 }
 
+COMPRESS = {
+    "an array": (lambda j: j.compress(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "nothing": (lambda j: j.compress([]), errors.ShapeError, "at least one batch"),
+    "no outputs": (lambda j: j.compress(outputs=None), errors.ArgumentError, "outputs is None; a function"),
+    "no inputs": (lambda j: j.compress(layer_inputs=j.inputs), errors.ArgumentError, "layer_inputs is a dict"),
+    "outputs of nan": (lambda j: j.compress(outputs=lambda m, x: np.nan), errors.NonFiniteError, "NaN or infinity"),
+    "a ratio of one": (lambda j: j.compress(ratio=1.0), errors.SelectionError, "ratio"),
+}
+
 STATIONARY = {
     "NaN": ([1.0, np.nan], errors.NonFiniteError, "NaN"),
     "not an autocovariance": ([1.0, 0.9], errors.UnknownNameError, "spectrum falls to -0.8"),
@@ -187,6 +201,13 @@ def test_reductions(j, case):
 @pytest.mark.parametrize("case", RECALIBRATE)
 def test_recalibrate(j, case):
     call, error, text = RECALIBRATE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", COMPRESS)
+def test_compress(j, case):
+    call, error, text = COMPRESS[case]
     with pytest.raises(error, match=text):
         call(j)
 

@@ -368,3 +368,15 @@ def test_orders_and_counts():
     wanted = dict(zip(r.model, (10, 7, 5), strict=True))
     assert sr.eliminate(r.model, calibration_of(LRU), orders=wanted).orders == wanted
     assert sum(sr.eliminate(r.model, calibration_of(LRU), count=20).orders.values()) == 20
+
+
+def test_what_was_eliminated_can_be_eliminated_again():
+    """The same as with the smaller model written and read in between, whose states have other numbers."""
+    r = recorded(LRU)
+    half = sr.eliminate(r.model, calibration_of(LRU), ratio=0.5)
+    results = []
+    for model in (half, r.reread(half, "compact")):
+        small = sr.eliminate(model, sr.calibrate(model, inputs_of(LRU, 50)), ratio=0.5, feedthrough=True)
+        assert sum(small.orders.values()) == 36
+        results.append(r.outputs(small, 50))
+    np.testing.assert_allclose(*results, atol=2e-3)

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from norm_oracles import random_ssm
 
-from ssmreduce.errors import UnknownNameError, UnstableSystemError
+from ssmreduce.conversions import to_state_space
+from ssmreduce.errors import NotRepresentableError, UnknownNameError, UnstableSystemError
 from ssmreduce.finite_horizon import finite_horizon_gain, peak_to_peak_bounds
 from ssmreduce.peak_gain import peak_gain
 from ssmreduce.responses import impulse_response, simulate
-from ssmreduce.systems import DiagonalSSM
+from ssmreduce.systems import DiagonalSSM, StateSpace
 
 
 def toeplitz(ssm, length):
@@ -66,3 +67,15 @@ def test_peak_to_peak_of_a_batch():
     one = peak_to_peak_bounds(DiagonalSSM(ssm.Lambda[2], ssm.B[2], ssm.C[2], ssm.D[2], conj_sym=True))
     np.testing.assert_allclose(bounds.lower[2], one.lower, rtol=1e-5)
     assert bounds.upper.shape == (4,)
+
+
+def test_dense_systems_are_diagonalised():
+    ssm = random_ssm(np.random.default_rng(3), 4, 2, 3)
+    dense = to_state_space(ssm)
+    np.testing.assert_allclose(finite_horizon_gain(dense, 30).lower, finite_horizon_gain(ssm, 30).lower, rtol=1e-9)
+    expected = peak_to_peak_bounds(ssm)
+    np.testing.assert_allclose(peak_to_peak_bounds(dense).upper, expected.upper, rtol=1e-9)
+    jordan = StateSpace([[0.5, 1.0], [0.0, 0.5]], np.eye(2), np.eye(2), np.zeros((2, 2)))
+    for measure in (peak_to_peak_bounds, lambda system: finite_horizon_gain(system, 3)):
+        with pytest.raises(NotRepresentableError):
+            measure(jordan)

@@ -105,6 +105,15 @@ def test_a_batch_with_easy_and_hard_systems():
     np.testing.assert_allclose(values[2, 2:], 0.0, atol=1e-15)
 
 
+@pytest.mark.parametrize(("m", "p"), [(1, 1), (2, 3)])
+def test_a_long_batch_is_its_systems(m, p):
+    batch = random_ssm(np.random.default_rng(7), 32, m, p, batch=(3, 15))
+    values = hankel_singular_values(batch)
+    for k in [(0, 0), (1, 2), (2, 14)]:
+        one = DiagonalSSM(batch.Lambda[k], batch.B[k], batch.C[k], batch.D[k], conj_sym=True)
+        np.testing.assert_allclose(values[k], hankel_singular_values(one), rtol=0, atol=1e-14 * values[k][0])
+
+
 def test_a_system_without_states_has_no_values():
     assert hankel_singular_values(DiagonalSSM([], np.ones((0, 2)), np.ones((1, 0)), np.ones((1, 2)))).shape == (0,)
 

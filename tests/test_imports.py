@@ -29,6 +29,8 @@ ORDER = [
     "gramians",
     "hankel",
     "level_set",
+    "exclusion",
+    "wide",
     "peak_gain",
     "norms",
     "pair_norms",
@@ -50,7 +52,9 @@ ORDER = [
     "__init__",
 ]
 ALSO = {"kernels": {"errors", "_arrays", "_optional"}}  # rooms that see less than what stands before them
-COMPILED = {"_cauchy", "_circle", "_exclusion", "_peak"}  # kernels that are compiled throughout
+# kernels that are compiled throughout
+COMPILED = {"_cauchy", "_circle", "_cover", "_exclusion", "_host", "_intrinsics", "_mimo", "_peak"}
+COMPILED |= {"_scan_ir", "_siso", "_siso_ir"}
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 
 PACKAGE = Path(ssmreduce.__file__).parent

@@ -5,6 +5,7 @@ import pytest
 from norm_oracles import ADVERSARIAL, adversarial_ssm, dense, random_ssm
 
 from ssmreduce.errors import NotCausalError, UnknownNameError, UnstableSystemError
+from ssmreduce.level_set import largest_singular_triple
 from ssmreduce.peak_gain import hinf_norm, peak_gain
 from ssmreduce.systems import DiagonalSSM, StateSpace
 
@@ -41,6 +42,16 @@ def test_wide_systems_with_equal_resonances_turn_to_level_sets():
     exact = peak_gain(equal, rtol=1e-9, method="exclusion")
     assert exact.method == "exclusion"
     np.testing.assert_allclose(peak.gain, exact.gain, rtol=2e-9)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (1, 4)])
+def test_the_largest_singular_triple(shape):
+    rng = np.random.default_rng(shape)
+    G = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    value, u, v = largest_singular_triple(G)
+    np.testing.assert_allclose(value, np.linalg.norm(G, 2), rtol=1e-14)
+    np.testing.assert_allclose(G @ v, value * u, atol=1e-13)
+    np.testing.assert_allclose([np.linalg.norm(u), np.linalg.norm(v)], 1.0, rtol=1e-14)
 
 
 def test_order_zero_and_refusals():

@@ -14,7 +14,7 @@ from norm_oracles import (
 
 from ssmreduce.errors import NonFiniteError, NotCausalError, UnknownNameError, UnstableSystemError
 from ssmreduce.kernels._circle import angle_between, direction, turn, two_product, two_sum
-from ssmreduce.kernels._exclusion import interval_bound
+from ssmreduce.kernels._exclusion import interval_bound, phases
 from ssmreduce.peak_gain import hinf_norm, peak_gain
 from ssmreduce.responses import frequency_response
 from ssmreduce.systems import DiagonalSSM, conjugate_closed
@@ -192,6 +192,19 @@ def test_phase_exclusion_on_dense_samples():
     sigma = np.linalg.norm(frequency_response(ssm, omega[near]), 2, axis=(-2, -1))
     assert np.all(sigma >= peak.gain * np.cos(away[near] / 2.0) * (1.0 - 1e-12))
     assert np.count_nonzero(near) > 100
+
+
+def test_equal_poles_and_silent_ones_add_no_phase():
+    pole, low = 0.3 + 0.4j, 0.3 + 0.2j
+    poles = np.array([[pole, 0.5, low, np.conj(pole), 0.0, 0.5, pole, -0.6]])
+    weights = np.array([[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]])
+    counts, anchors, angles, numbers = phases(poles, weights)
+    assert counts[0, 1] + counts[0, 5] == 1  # one real pole
+    assert counts[0, 0] + counts[0, 3] + counts[0, 6] == counts[0, 2] == 2  # and two pairs
+    assert counts.sum() == 5
+    assert numbers[0] == 2
+    np.testing.assert_array_equal(anchors[0, :2], [low, pole])
+    np.testing.assert_allclose(angles[0, :2], np.angle([low, pole]), rtol=1e-15)
 
 
 def test_points_of_the_circle_keep_relative_angles():

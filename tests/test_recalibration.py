@@ -130,6 +130,18 @@ def test_every_step_brings_the_network_closer(name):
     np.testing.assert_allclose(r.outputs(form, 20), r.outputs(refined, 20), atol=0.02)
 
 
+def test_layers_that_are_not_named_stay_as_they_are():
+    r = recorded(LRU)
+    small, x = small_model(LRU, 0.8), sequences(LRU)[:50]
+    first, second, third = r.model
+    some = sr.recalibrate(r.model, small, [x], inputs_with(r.network), layers=[second])
+    for name in (first, third):
+        np.testing.assert_array_equal(some[name].C, small[name].C)
+    assert (some[second].C != small[second].C).any()
+    with pytest.raises(sr.errors.UnknownLayerError, match="nowhere"):
+        sr.recalibrate(r.model, small, [x], inputs_with(r.network), layers=["nowhere"])
+
+
 def test_features_of_different_orders_are_refined():
     r = recorded(S4D)
     small, x = small_model(S4D, 0.9), sequences(S4D)[:20]

@@ -237,6 +237,28 @@ def test_unknown_engine(rng):
         simulate(random_ssm(rng), np.zeros((4, 3)), engine="cuda")
 
 
+@ENGINES
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("place", [0, 77, -1])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite(rng, engine, dtype, place, value):
+    ssm, u = random_ssm(rng), np.full((2, 40, 3), np.finfo(dtype).max, dtype)
+    u[:, :, 1] = -0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        simulate(ssm, u, engine=engine)  # the largest numbers are welcome
+    u.flat[place] = value
+    with pytest.raises(NonFiniteError, match="u holds NaN or infinite values"):
+        simulate(ssm, u, engine=engine)
+    with pytest.raises(NonFiniteError, match="u holds NaN or infinite values"):
+        simulate(ssm, np.asfortranarray(u)[:, ::-1], engine=engine)
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_must_be_positive(rng, threads):
+    with pytest.raises(UnknownNameError, match=f"threads must be at least 1, got {threads}"):
+        simulate(random_ssm(rng), np.zeros((4, 3)), threads=threads)
+
+
 def test_foreign_input(rng, as_array):
     """Arrays of another library than the system's, or of a precision that is not computed in."""
     ssm = random_ssm(rng)

@@ -10,9 +10,18 @@ from ._layer import Layer
 
 __all__ = ["ENGINES", "Layer", "engine_for"]
 
+
+def _on_device(array: Array) -> bool:
+    """Whether the CUDA engine can be asked for; where the array lies, that engine finds out."""
+    kinds = (array_api_compat.is_cupy_array, array_api_compat.is_torch_array, array_api_compat.is_jax_array)
+    return any(kind(array) for kind in kinds)
+
+
 _SERVES = {
     "reference": ("any", lambda array: True),
     "numba": ("NumPy", array_api_compat.is_numpy_array),
+    "cupy-look-back": ("CUDA", _on_device),
+    "cupy": ("CUDA", _on_device),
     "torch": ("PyTorch", array_api_compat.is_torch_array),
     "jax": ("JAX", array_api_compat.is_jax_array),
 }
@@ -40,6 +49,14 @@ def _module(engine: str) -> ModuleType:
         from . import _numba
 
         return _numba
+    if engine == "cupy":
+        from . import _cupy
+
+        return _cupy
+    if engine == "cupy-look-back":
+        from . import _cupy_look_back
+
+        return _cupy_look_back
     if engine == "torch":
         from . import _torch
 

@@ -73,6 +73,48 @@ def cauchy_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, facto
 
 
 @numba.njit(cache=True, nogil=True)
+def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex, gap_b: float) -> complex:
+    """Quotient value / (1 - a conj(b)) without cancellation; the gaps are 1 - abs(a)**2 and 1 - abs(b)**2."""
+    difference = a - b
+    re = 0.5 * (gap_a + gap_b + difference.real**2 + difference.imag**2)
+    im = difference.real * b.imag - difference.imag * b.real
+    scale = 1.0 / (re * re + im * im)
+    return complex((value.real * re + value.imag * im) * scale, (value.imag * re - value.real * im) * scale)
+
+
+@numba.njit(cache=True, nogil=True)
+def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple, gramians: np.ndarray) -> None:
+    """Fill `gramians` (count, 2 n, 2 k), real coordinates, from the products of the rows of two systems.
+
+    `own` and `cross` (count, n, k) are rows other^* and rows other^T; `left` and `right` hold the poles and
+    1 - abs(poles)**2 of the two.
+    """
+    (poles, gaps), (other_poles, other_gaps) = left, right
+    n, k = own.shape[1:]
+    for s in range(own.shape[0]):
+        for i in range(n):
+            a, gap_a = poles[s, i], gaps[s, i]
+            for j in range(k):
+                b, gap_b = other_poles[s, j], other_gaps[s, j]
+                x = _over_one_minus_product(own[s, i, j], a, gap_a, b, gap_b)
+                y = _over_one_minus_product(cross[s, i, j], a, gap_a, b.conjugate(), gap_b)
+                gramians[s, i, j] = x.real + y.real
+                gramians[s, n + i, k + j] = x.real - y.real
+                gramians[s, n + i, j] = x.imag + y.imag
+                gramians[s, i, k + j] = y.imag - x.imag
+
+
+@numba.njit(cache=True, nogil=True)
+def unpivot(columns: np.ndarray, order: np.ndarray, rank: int, scale: np.ndarray, factor: np.ndarray) -> None:
+    """Fill `factor` from a pivoted Cholesky factor: rows in their own order (from 1), scaled; 0 beyond the rank."""
+    factor[:] = 0.0
+    for i in range(columns.shape[0]):
+        row = order[i] - 1
+        for j in range(min(i + 1, rank)):
+            factor[row, j] = columns[i, j] * scale[row]
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     """Jacobi rotation of the columns (rows of X) i and j; whether one was needed."""
     inner = 0.0j

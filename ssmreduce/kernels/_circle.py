@@ -123,6 +123,17 @@ def _dot(row: np.ndarray, vector: np.ndarray) -> tuple:
 
 
 @numba.njit(cache=True, nogil=True)
+def _real_dot(row: np.ndarray, vector: np.ndarray) -> tuple:
+    """Sum of row * vector (real, complex) in double-double."""
+    re: tuple[float, float] = (0.0, 0.0)
+    im: tuple[float, float] = (0.0, 0.0)
+    for j in range(row.shape[0]):
+        re = _dd_add(re, two_product(row[j], vector[j].real))
+        im = _dd_add(im, two_product(row[j], vector[j].imag))
+    return re, im
+
+
+@numba.njit(cache=True, nogil=True)
 def _pole_term(point: Point, pole: complex, residue: tuple) -> tuple:
     """Partial fraction residue / (z - pole) in double-double."""
     x = _dd_add((point[0], point[2]), (-pole.real, 0.0))
@@ -175,9 +186,8 @@ def proven_gain(
         re, im = _dd_add(re, term[0]), _dd_add(im, term[1])
     left = np.conj(u)
     for i in range(D.shape[0]):
-        inner_re, inner_im = _dot(D[i].astype(np.complex128), v)
         factor = ((left[i].real, 0.0), (left[i].imag, 0.0))
-        term = _cdd_mul(factor, (inner_re, inner_im))
+        term = _cdd_mul(factor, _real_dot(D[i], v))
         re, im = _dd_add(re, term[0]), _dd_add(im, term[1])
     lengths = np.sqrt(np.sum(np.abs(u) ** 2)) * np.sqrt(np.sum(np.abs(v) ** 2))
     return math.hypot(re[0], im[0]) / lengths * (1.0 - 2.0**-52 * (2.0 + u.shape[0] + v.shape[0]))

@@ -10,8 +10,9 @@ from ._circle import Point
 _UNIT = 2.0**-53
 _UNBOUNDED = 1e280  # priorities above this one stand for intervals without a bound yet
 _EASY = 0.6  # a cheap upper bound of a sample is good enough below this share of the best gain
-_FAIR = 0.95  # and one that a Cholesky factorisation has verified below this one
-_MARGIN = 1.05
+_FAIR = 0.998  # and one that a Cholesky factorisation has verified below this one
+_MARGIN = 0.05  # by which a power estimate is raised before it is verified: this share of itself,
+_SHARE = 0.1  # or this share of what is left to the square of the best gain
 _POWER_STEPS = 10
 _WIDE = 32  # order from which that is cheaper than eigenvalues
 
@@ -25,6 +26,49 @@ def _add_angle(re: float, im: float, x: float, y: float, quarters: int) -> tuple
             return im, -re, quarters + 1
         return -im, re, quarters - 1
     return re, im, quarters
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_new(order: np.ndarray, i: int, poles: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether state order[i] brings a pole that none before it has; `order` is that of the real parts."""
+    pole = poles[order[i]]
+    if not weights[order[i]] > 0.0 or pole == 0.0:
+        return False
+    for j in range(i - 1, -1, -1):
+        other = poles[order[j]]
+        if other.real != pole.real:
+            break
+        if counts[order[j]] > 0 and abs(other.imag) == abs(pole.imag):
+            return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def phases(poles: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """How many poles each state adds to the phase; those of the upper half plane by angle, the angles, their number.
+
+    Equal poles add no phase, and neither do those that the transfer function does not have.
+    """
+    systems, n = poles.shape
+    counts = np.zeros((systems, n), dtype=np.int64)
+    anchors, angles = np.zeros((systems, n), dtype=np.complex128), np.zeros((systems, n))
+    numbers = np.zeros(systems, dtype=np.int64)
+    for s in range(systems):
+        order = np.argsort(poles[s].real)
+        for i in range(n):
+            pole = complex(poles[s, order[i]].real, abs(poles[s, order[i]].imag))
+            if not _is_new(order, i, poles[s], weights[s], counts[s]):
+                continue
+            counts[s, order[i]] = 1 if pole.imag == 0.0 else 2
+            if pole.imag != 0.0 and abs(pole) > 1e-100:  # a smaller one stands for no direction worth a sample
+                anchors[s, numbers[s]] = pole
+                angles[s, numbers[s]] = math.atan2(pole.imag, pole.real)
+                numbers[s] += 1
+        found = angles[s, : numbers[s]]
+        order = np.argsort(found)
+        anchors[s, : numbers[s]] = anchors[s, : numbers[s]][order]
+        found[:] = found[order]
+    return counts, anchors, angles, numbers
 
 
 @numba.njit(cache=True, nogil=True)
@@ -101,24 +145,15 @@ def _transfer(E: np.ndarray, F: np.ndarray, D: np.ndarray, work: tuple) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _is_positive_definite(H: np.ndarray, L: np.ndarray, shift: float) -> bool:
-    """Whether shift I - H has a Cholesky factor; overwrites L with it."""
-    n = H.shape[0]
-    column = np.empty(n, dtype=np.complex128)
-    for i in range(n):
-        for j in range(i):
-            L[i, j] = -H[i, j]
-        L[i, i] = shift - H[i, i].real
-    for k in range(n):
-        pivot = L[k, k].real
-        if pivot <= 0.0:
-            return False
-        for i in range(k + 1, n):
-            column[i] = complex(L[i, k].real, -L[i, k].imag)
-        for i in range(k + 1, n):
-            factor = L[i, k] / pivot
-            for j in range(k + 1, i + 1):
-                L[i, j] -= factor * column[j]
+def _is_positive_definite(H: np.ndarray, shift: float) -> bool:
+    """Whether shift I - H has a Cholesky factor."""
+    matrix = -H
+    for i in range(H.shape[0]):
+        matrix[i, i] += shift
+    try:
+        np.linalg.cholesky(matrix)
+    except Exception:  # the only clause that compiles
+        return False
     return True
 
 
@@ -142,40 +177,48 @@ def _rayleigh(H: np.ndarray, x: np.ndarray) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _largest_singular_value(G: np.ndarray, G_star: np.ndarray, H: np.ndarray, x: np.ndarray, best: float) -> tuple:
+def _square_sum(matrix: np.ndarray) -> float:
+    total = 0.0
+    for i in range(matrix.shape[0]):
+        for j in range(matrix.shape[1]):
+            total += matrix[i, j].real ** 2 + matrix[i, j].imag ** 2
+    return total
+
+
+@numba.njit(cache=True, nogil=True)
+def _gram(G: np.ndarray, conj: np.ndarray, H: np.ndarray) -> None:
+    """The smaller one of G G^* and the conjugate of G^* G."""
+    for i in range(G.shape[0]):
+        for j in range(G.shape[1]):
+            conj[i, j] = complex(G[i, j].real, -G[i, j].imag)
+    if G.shape[0] <= G.shape[1]:
+        np.dot(G, conj.T, H)
+    else:
+        np.dot(G.T, conj, H)
+
+
+@numba.njit(cache=True, nogil=True)
+def _largest_singular_value(G: np.ndarray, conj: np.ndarray, H: np.ndarray, x: np.ndarray, best: float) -> tuple:
     """Largest singular value, or an upper bound well below `best` (then False); overwrites the other arrays.
 
     With a negative `best`, wide matrices get the lower bound of a few power steps from x.
     """
     enough = _EASY * best
-    p, m = G.shape
-    square = 0.0
-    for i in range(p):
-        for j in range(m):
-            square += G[i, j].real ** 2 + G[i, j].imag ** 2
-    frobenius = math.sqrt(square)
-    if p == 1 or m == 1:
+    frobenius = math.sqrt(_square_sum(G))
+    if min(G.shape) <= 1:
         return frobenius, True
     if frobenius <= enough:
         return frobenius, False
-    for i in range(p):
-        for j in range(m):
-            G_star[j, i] = complex(G[i, j].real, -G[i, j].imag)
-    if p <= m:
-        np.dot(G, G_star, H)
-    else:
-        np.dot(G_star, G, H)
-    fourth = 0.0
-    for i in range(H.shape[0]):
-        for j in range(H.shape[0]):
-            fourth += H[i, j].real ** 2 + H[i, j].imag ** 2
-    if math.sqrt(math.sqrt(fourth)) <= enough:
-        return math.sqrt(math.sqrt(fourth)), False
+    _gram(G, conj, H)
+    schatten = math.sqrt(math.sqrt(_square_sum(H)))
+    if schatten <= enough:
+        return schatten, False
     if H.shape[0] >= _WIDE and best < 0.0:
         return math.sqrt(max(0.0, _rayleigh(H, x))), True
     if H.shape[0] >= _WIDE and best > 0.0:
-        estimate = _rayleigh(H, x) * _MARGIN
-        if estimate < (_FAIR * best) ** 2 and _is_positive_definite(H, np.empty_like(H), estimate):
+        estimate = _rayleigh(H, x)
+        estimate += min(_MARGIN * estimate, _SHARE * (best * best - estimate))
+        if estimate < (_FAIR * best) ** 2 and _is_positive_definite(H, estimate):
             return math.sqrt(estimate), False
     return math.sqrt(max(0.0, np.linalg.eigvalsh(H)[-1])), True
 

@@ -50,11 +50,13 @@ class Products:
         self.C_reverse = None if layer.C_reverse is None else _observer(layer.C_reverse)
         self.D = xp.matrix_transpose(layer.D)[:, None, ...]
 
-    def run(self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False) -> Response:
+    def run(
+        self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False, threads: int | None = None
+    ) -> Response:
         """Respond to u (R, L, S m) from the states (R, S, n).
 
         `state` is before the first sample, `state_reverse` after the last; `strict`: the reverse half sees later
-        samples only, x_{k+1} instead of x_k.
+        samples only, x_{k+1} instead of x_k. `threads` is not used here: matrix products have their own threads.
         """
         y, last = self.causal(u, state)
         if self.C_reverse is None:
@@ -108,7 +110,9 @@ class Products:
 class BlockedProducts(Products):
     """The same for host arrays of any length: blocks of rows and steps, so that the workspace stays in the caches."""
 
-    def run(self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False) -> Response:
+    def run(
+        self, u: Array, state: Array, state_reverse: Array | None, *, strict: bool = False, threads: int | None = None
+    ) -> Response:
         """See `Products.run`."""
         rows, length, _ = u.shape
         samples = max(64, _BLOCK_BYTES // max(1, self.systems * self.order * self.Lambda.itemsize))

@@ -5,23 +5,25 @@ import math
 import numba
 import numpy as np
 
-from ._circle import Point, angle_between, direction, proven_gain, turn
-from ._exclusion import (
-    _UNBOUNDED,
-    _UNIT,
-    _largest_singular_value,
-    _place,
-    _pop,
-    _push,
-    _respond,
-    _target,
-    _transfer,
-    interval_bound,
+from ._circle import Point, proven_gain, turn
+from ._cover import (
+    _INTERVALS,
+    _OPEN,
+    _STORED,
+    _USED,
+    _anchor_split,
+    _bound,
+    _choose,
+    _part,
+    _set,
+    _store,
+    _tree,
 )
+from ._exclusion import _UNBOUNDED, _UNIT, _largest_singular_value, _pop, _push, _respond, _transfer
 
 _LEVELS = 4
 _WIDEST = 0.3  # step (rad of phase) of the first parabola through a peak; the last one is a thousandth of it
-_CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a pole inside it
+_SLOPE, _GAIN, _HIGHEST, _STUCK = 4, 5, 6, 7  # after its best point: slope and gain there, bounds that stand
 
 
 @numba.njit(cache=True, nogil=True)
@@ -74,94 +76,157 @@ def _polish(point: Point, step: float, levels: int, exactly: float, system: tupl
 
 
 @numba.njit(cache=True, nogil=True)
-def _anchor_split(angles: np.ndarray, low: int, high: int, angle: float) -> int:
-    """First of the pole angles low ... high - 1 that lies beyond an angle."""
-    while low < high:
-        middle = (low + high) >> 1
-        if angles[middle] < angle:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _workspace(n: int, m: int, p: int) -> tuple:
+    small = min(p, m)
+    return (
+        np.empty((2 * n, m)),
+        np.empty((2 * n, m)),
+        np.empty((p, m)),
+        np.empty((p, m)),
+        np.empty((p, m), dtype=np.complex128),
+        np.empty((p, m), dtype=np.complex128),
+        np.empty((small, small), dtype=np.complex128),
+        np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
+    )
 
 
 @numba.njit(cache=True, nogil=True)
-def _store(k: int, point: Point, found: tuple, points: np.ndarray, values: np.ndarray) -> None:
+def _note(state: np.ndarray, point: Point, found: tuple) -> None:
+    """Take a sample for the best one."""
     for j in range(4):
-        points[k, j] = point[j]
-    values[k, 0], values[k, 1], values[k, 2] = found[0], found[1], found[3]
+        state[j] = point[j]
+    state[_SLOPE], state[_GAIN] = found[1], found[2]
 
 
 @numba.njit(cache=True, nogil=True)
-def _point(points: np.ndarray, k: int) -> Point:
-    return points[k, 0], points[k, 1], points[k, 2], points[k, 3]
+def _best(state: np.ndarray) -> Point:
+    return state[0], state[1], state[2], state[3]
 
 
 @numba.njit(cache=True, nogil=True)
-def _bound(values: np.ndarray, a: int, b: int, slack: float, halves: int) -> float:
-    width = halves * (values[b, 0] - values[a, 0]) + slack
-    return interval_bound(values[a, 2], values[b, 2], width)
+def _start(
+    system: tuple, work: tuple, tree: tuple, sizes: np.ndarray, state: np.ndarray, crowd: int, law: tuple
+) -> None:
+    """Sample z = 1 and z = -1, and open the half circle between them."""
+    state[_SLOPE], state[_GAIN] = 1.0, -1.0
+    for k in range(2):
+        point = (1.0 - 2.0 * k, 0.0, 0.0, 0.0)
+        found = _sample(point, system, work, 0.0)
+        _store(k, point, found, tree[0], tree[1])
+        state[_HIGHEST] = max(state[_HIGHEST], found[3])
+        if found[2] > state[_GAIN]:
+            _note(state, point, found)
+    _set(tree[2], 0, 0, 1, 0, crowd)
+    tree[3][0] = _bound(tree[1], 0, 1, *law)
+    sizes[_STORED], sizes[_INTERVALS], sizes[_USED] = 2, 1, 2
+    sizes[_OPEN] = _push(tree[4], tree[3], 0, 0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _set(intervals: np.ndarray, i: int, a: int, b: int, low: int, high: int) -> None:
-    """Interval i lies between the samples a and b and holds the pole angles low ... high - 1."""
-    intervals[i, 0], intervals[i, 1], intervals[i, 2], intervals[i, 3] = a, b, low, high
-
-
-@numba.njit(cache=True, nogil=True)
-def _choose(
-    interval: np.ndarray, key: float, points: np.ndarray, values: np.ndarray, anchors: np.ndarray, halves: int
-) -> tuple[Point, int, int]:
-    """Where to split an interval, and the ranges of pole angles left and right of it."""
-    a, b, low, high = interval
-    width = halves * (values[b, 0] - values[a, 0])
-    if high > low and width > _CROWDED:
-        middle = (low + high) >> 1
-        return direction(anchors[middle]), middle, middle + 1
-    first, last = _point(points, a), _point(points, b)
-    angle = angle_between(first, last)
-    share = _target(values[a, 2], values[b, 2], width, key)
-    width /= halves
-    onward = _place(share, angle, width, values[a, 1], values[b, 1])
-    back = _place(1.0 - share, angle, width, values[b, 1], values[a, 1])
-    # from the nearer end, whose distance to a narrow resonance keeps its digits
-    return (turn(first, onward) if onward < back else turn(last, -back)), -1, -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _insert(
-    k: int,
-    point: Point,
-    found: tuple,
+def _climb(
+    system: tuple,
+    work: tuple,
+    tree: tuple,
+    sizes: np.ndarray,
+    state: np.ndarray,
     angles: np.ndarray,
-    points: np.ndarray,
-    values: np.ndarray,
-    intervals: np.ndarray,
-    keys: np.ndarray,
-    count: int,
-    slack: float,
-    halves: int,
-) -> bool:
-    """Split whichever interval holds a polished peak there."""
-    for i in range(count):
+    levels: int,
+    law: tuple,
+) -> None:
+    """Polish the best sample and split whichever interval holds the peak."""
+    values, intervals = tree[1], tree[2]
+    exactly = 0.0 if levels == _LEVELS else -1.0
+    point, spent = _polish(_best(state), _WIDEST / state[_SLOPE], levels, exactly, system, work)
+    found = _sample(point, system, work, 0.0)
+    sizes[_USED] += spent + 1
+    if found[2] < state[_GAIN]:  # rounding
+        return
+    _note(state, point, found)
+    state[_HIGHEST] = max(state[_HIGHEST], found[3])
+    for i in range(sizes[_INTERVALS]):
         a, b, low, high = intervals[i]
         if values[a, 0] < found[0] < values[b, 0]:
-            _store(k, point, found, points, values)
+            _store(sizes[_STORED], point, found, tree[0], values)
             middle = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
-            _set(intervals, i, a, k, low, middle)
-            _set(intervals, count, k, b, middle, high)
-            keys[i] = _bound(values, a, k, slack, halves)
-            keys[count] = _bound(values, k, b, slack, halves)
-            return True
+            _part(i, low, middle, middle, high, tree, sizes, law)
+            sizes[_OPEN] = 0
+            for j in range(sizes[_INTERVALS]):
+                sizes[_OPEN] = _push(tree[4], tree[3], sizes[_OPEN], j)
+            return
+
+
+@numba.njit(cache=True, nogil=True)
+def _split(
+    system: tuple,
+    work: tuple,
+    tree: tuple,
+    sizes: np.ndarray,
+    state: np.ndarray,
+    anchors: np.ndarray,
+    angles: np.ndarray,
+    least: float,
+    law: tuple,
+) -> bool:
+    """Split the interval with the largest bound by a sample; whether that is the best one so far.
+
+    Gains well below `least` are only bounded.
+    """
+    points, values, intervals, keys, heap = tree
+    top = heap[0]
+    a, b, low, high = intervals[top]
+    point, middle, after = _choose(intervals[top], keys[top], tree, anchors, law[1])
+    found = _sample(point, system, work, least)
+    sizes[_USED] += 1
+    sizes[_OPEN] = _pop(heap, keys, sizes[_OPEN])
+    if not values[a, 0] < found[0] < values[b, 0]:
+        if middle >= 0:  # a pole angle at an end of the interval: forget it
+            left_of_it = found[0] <= values[a, 0]
+            _set(intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
+            sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], top)
+        else:  # an interval that double precision cannot split: its bound stands
+            state[_STUCK] = max(state[_STUCK], keys[top])
+        return False
+    if middle < 0:
+        middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
+    _store(sizes[_STORED], point, found, points, values)
+    _part(top, low, middle, after, high, tree, sizes, law)
+    sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], top)
+    sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], sizes[_INTERVALS] - 1)
+    if found[2] >= 0.0:
+        state[_HIGHEST] = max(state[_HIGHEST], found[3])
+    if found[2] > state[_GAIN] * (1.0 + 1e-14):
+        _note(state, point, found)
+        return True
     return False
 
 
 @numba.njit(cache=True, nogil=True)
+def _prove(point: Point, system: tuple, outputs: tuple, work: tuple) -> float:
+    """Proven lower bound of the gain at a point."""
+    _sample(point, system, work, 0.0)
+    p, m = system[7].shape
+    if min(p, m) == 0:
+        return 0.0
+    if p == 1 and m == 1:
+        u, v = np.ones(1, dtype=np.complex128), np.ones(1, dtype=np.complex128)
+    else:
+        left, _, right = np.linalg.svd(work[4])
+        u, v = left[:, 0].copy(), np.conj(right[0])
+    return proven_gain(point, system[0], system[4], outputs[0], outputs[1], system[7], u, v)
+
+
+@numba.njit(cache=True, nogil=True)
 def peak_gain(
-    system: tuple, outputs: tuple, anchors: np.ndarray, angles: np.ndarray, halves: int, rtol: float, budget: int
-) -> tuple[float, float, float, int]:
-    """Proven lower bound of the peak gain, where it is reached (rad), proven upper bound, and samples taken.
+    system: tuple,
+    outputs: tuple,
+    anchors: np.ndarray,
+    angles: np.ndarray,
+    halves: int,
+    rtol: float,
+    budget: int,
+    level: float,
+) -> tuple[float, float, int, Point]:
+    """Proven lower and upper bound of the peak gain, samples taken, and the point where the lower one is reached.
 
     Parameters
     ----------
@@ -175,106 +240,40 @@ def peak_gain(
         Poles of the upper half plane in the order of their angles.
     halves : int
         2 for a bidirectional system, whose poles count twice, else 1.
+    level : float
+        Where positive, the search ends as soon as the upper bound is below it or the lower one above.
     """
     n, m = system[4].shape
-    p = system[7].shape[0]
-    small = min(p, m)
-    work = (
-        np.empty((2 * n, m)),
-        np.empty((2 * n, m)),
-        np.empty((p, m)),
-        np.empty((p, m)),
-        np.empty((p, m), dtype=np.complex128),
-        np.empty((m, p), dtype=np.complex128),
-        np.empty((small, small), dtype=np.complex128),
-        np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
-    )
+    work, tree = _workspace(n, m, system[7].shape[0]), _tree(budget + 128)
+    keys, heap = tree[3], tree[4]
+    sizes, state = np.zeros(4, dtype=np.int64), np.zeros(8)
     distinct = np.sum(system[2])
-    slack = halves * 2.0 * 48.0 * (distinct + 1) * _UNIT
-    size = budget + 128  # pages that are not touched cost nothing
-    points, values = np.empty((size, 4)), np.empty((size, 3))
-    intervals, keys, heap = np.empty((size, 4), dtype=np.int64), np.empty(size), np.empty(size, dtype=np.int64)
-
-    best, best_slope, gain, highest, stuck = (1.0, 0.0, 0.0, 0.0), 1.0, -1.0, 0.0, 0.0
-    for k in range(2):
-        point = (1.0 - 2.0 * k, 0.0, 0.0, 0.0)  # z = 1 and z = -1
-        found = _sample(point, system, work, 0.0)
-        _store(k, point, found, points, values)
-        highest = max(highest, found[3])
-        if found[2] > gain:
-            best, best_slope, gain = point, found[1], found[2]
-    _set(intervals, 0, 0, 1, 0, anchors.shape[0])
-    keys[0] = _bound(values, 0, 1, slack, halves)
-    samples, count, used = 2, 1, 2
-    open_count = _push(heap, keys, 0, 0)
+    law = (halves * 2.0 * 48.0 * (distinct + 1) * _UNIT, halves)  # slack of the phase
+    _start(system, work, tree, sizes, state, anchors.shape[0], law)
     fresh = distinct > 0
     levels = _LEVELS if rtol < 1e-7 else _LEVELS // 2  # a peak that is not the last one need not be known exactly
-
-    while open_count > 0 and used < budget:
-        top = heap[0]
-        if fresh and keys[top] < _UNBOUNDED:
+    while sizes[_OPEN] > 0 and sizes[_USED] < budget:
+        key, gain = keys[heap[0]], state[_GAIN]
+        if fresh and key < _UNBOUNDED:
             fresh = False
-            exactly = 0.0 if levels == _LEVELS else -1.0
-            point, spent = _polish(best, _WIDEST / best_slope, levels, exactly, system, work)
-            found = _sample(point, system, work, 0.0)
-            used += spent + 1
-            if found[2] < gain:  # rounding
-                continue
-            best, best_slope, gain = point, found[1], found[2]
-            highest = max(highest, found[3])
-            if _insert(samples, point, found, angles, points, values, intervals, keys, count, slack, halves):
-                samples += 1
-                count += 1
-                open_count = 0
-                for i in range(count):
-                    open_count = _push(heap, keys, open_count, i)
+            _climb(system, work, tree, sizes, state, angles, levels, law)
             continue
-        if keys[top] <= max(gain * (1.0 + rtol), highest * (1.0 + 0.25 * rtol)):
+        if level > 0.0 and (key <= level or gain > level):
             break
-        a, b, low, high = intervals[top]
-        point, middle, after = _choose(intervals[top], keys[top], points, values, anchors, halves)
-        found = _sample(point, system, work, gain)
-        used += 1
-        open_count = _pop(heap, keys, open_count)
-        if not values[a, 0] < found[0] < values[b, 0]:
-            if middle >= 0:  # a pole angle at an end of the interval: forget it
-                left_of_it = found[0] <= values[a, 0]
-                _set(intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
-                open_count = _push(heap, keys, open_count, top)
-            else:  # an interval that double precision cannot split: its bound stands
-                stuck = max(stuck, keys[top])
-            continue
-        if middle < 0:
-            middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
-        _store(samples, point, found, points, values)
-        if found[2] >= 0.0:
-            highest = max(highest, found[3])
-        if found[2] > gain * (1.0 + 1e-14):
-            best, best_slope, gain, fresh = point, found[1], found[2], True
-        _set(intervals, top, a, samples, low, middle)
-        _set(intervals, count, samples, b, after, high)
-        keys[top] = _bound(values, a, samples, slack, halves)
-        keys[count] = _bound(values, samples, b, slack, halves)
-        open_count = _push(heap, keys, open_count, top)
-        open_count = _push(heap, keys, open_count, count)
-        samples += 1
-        count += 1
-
+        if level <= 0.0 and key <= max(gain * (1.0 + rtol), state[_HIGHEST] * (1.0 + 0.25 * rtol)):
+            break
+        if _split(system, work, tree, sizes, state, anchors, angles, max(gain, level), law):
+            fresh = True
+    best = _best(state)
     if distinct > 0 and (fresh or levels < _LEVELS):
         step = _WIDEST if fresh else _WIDEST * 0.1**levels
-        best, spent = _polish(best, step / best_slope, _LEVELS if fresh else _LEVELS - levels, 0.0, system, work)
-        used += spent
-    upper = max(highest, stuck)
-    if open_count > 0:
+        best, spent = _polish(best, step / state[_SLOPE], _LEVELS if fresh else _LEVELS - levels, 0.0, system, work)
+        sizes[_USED] += spent
+    upper = max(state[_HIGHEST], state[_STUCK])
+    if sizes[_OPEN] > 0:
         upper = max(upper, keys[heap[0]])
-    _sample(best, system, work, 0.0)
-    if p == 1 and m == 1:
-        u, v = np.ones(1, dtype=np.complex128), np.ones(1, dtype=np.complex128)
-    else:
-        left, _, right = np.linalg.svd(work[4])
-        u, v = left[:, 0].copy(), np.conj(right[0])
-    proven = proven_gain(best, system[0], system[4], outputs[0], outputs[1], system[7], u, v)
-    return proven, math.atan2(best[1], best[0]), max(upper, proven), used
+    proven = _prove(best, system, outputs, work)
+    return proven, max(upper, proven), sizes[_USED], best
 
 
 @numba.njit(cache=True, nogil=True)
@@ -286,16 +285,30 @@ def peak_gains(
     halves: int,
     rtol: float,
     budget: int,
+    level: float,
     start: int,
     stop: int,
     found: np.ndarray,
 ) -> None:
-    """`peak_gain` of the systems start ... stop - 1 of a batch; rows of `found` are gain, omega, upper, samples."""
+    """`peak_gain` of the systems start ... stop - 1 of a batch; rows of `found` are gain, upper, samples, point (4)."""
     poles, gaps, counts, weights, B, E, F, D, scale, C, C_reverse = arrays
     for s in range(start, stop):
         system = (poles[s], gaps[s], counts[s], weights[s], B[s], E[s], F[s], D[s], scale[s])
         k = numbers[s]
-        gain, omega, upper, used = peak_gain(
-            system, (C[s], C_reverse[s]), anchors[s, :k], angles[s, :k], halves, rtol, budget
+        gain, upper, used, point = peak_gain(
+            system, (C[s], C_reverse[s]), anchors[s, :k], angles[s, :k], halves, rtol, budget, level
         )
-        found[s, 0], found[s, 1], found[s, 2], found[s, 3] = gain, omega, upper, used
+        found[s, 0], found[s, 1], found[s, 2] = gain, upper, used
+        for j in range(4):
+            found[s, 3 + j] = point[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:
+    """Transfer matrix of the first system at one point of the circle."""
+    poles, gaps, counts, weights, B, E, F, D = arrays[:8]
+    work = _workspace(B.shape[1], B.shape[2], D.shape[1])
+    there = (point[0], point[1], point[2], point[3])
+    _respond(there, poles[0], gaps[0], counts[0], weights[0], B[0], work[0], work[1])
+    _transfer(E[0], F[0], D[0], work)
+    return work[4]

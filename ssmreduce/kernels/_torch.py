@@ -1,5 +1,6 @@
-"""The PyTorch engine: one differentiable operator, compiled on the host, a tree of products on other devices."""
+"""The PyTorch engine: one differentiable operator; compiled loops, CUDA kernels, and a tree on other devices."""
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -43,6 +44,16 @@ def _(Lambda: torch.Tensor, inputs: torch.Tensor, state: torch.Tensor, reverse: 
     states = inputs.clone(memory_format=torch.contiguous_format)
     _numba.scan(_host(Lambda), states.numpy(), _host(state), reverse=reverse)
     return states
+
+
+@_states.register_kernel("cuda")
+def _(Lambda: torch.Tensor, inputs: torch.Tensor, state: torch.Tensor, reverse: bool) -> torch.Tensor:
+    if find_spec("cupy") is None:
+        return tree_scan(Lambda, inputs, state, reverse)
+    from . import _cupy
+
+    tensors = (tensor.detach().resolve_neg() for tensor in (Lambda, inputs, state))
+    return _cupy.scan(*tensors, reverse=reverse)
 
 
 def _host(tensor: torch.Tensor) -> Any:

@@ -5,6 +5,7 @@ from .allocation import hankel_orders
 from .balanced import balanced_truncation
 from .calibrated_balanced import balance_calibrated
 from .compensated import compensate, compensated_truncation
+from .compress import compress
 from .elimination import EliminationPath, LayerPath, eliminate, elimination_path, elimination_scores
 from .exchange import exchange
 from .greedy import greedy_elimination
@@ -14,6 +15,7 @@ from .modal import modal_truncation, prune
 from .perturbation import singular_perturbation
 from .refit import refit
 from .registry import METHODS, reduce
+from .sensitivity import output_sensitivity
 from .sequential import recalibrate
 from .unstructured import prune_unstructured
 
@@ -26,6 +28,7 @@ __all__ = [
     "balanced_truncation",
     "compensate",
     "compensated_truncation",
+    "compress",
     "eliminate",
     "elimination_path",
     "elimination_scores",
@@ -35,6 +38,7 @@ __all__ = [
     "hankel_approximation",
     "hankel_orders",
     "modal_truncation",
+    "output_sensitivity",
     "prune",
     "prune_unstructured",
     "recalibrate",

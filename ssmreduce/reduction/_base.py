@@ -147,7 +147,9 @@ def batched(systems: list[DiagonalSSM], like: DiagonalSSM) -> DiagonalSSM:
     """One batch of single systems, filled up with silent states to one order."""
     if not like.batch:
         return systems[0]
-    order = max((ssm.order for ssm in systems), default=0)
+    if not systems:
+        return take_states(like, np.arange(0))
+    order = max(ssm.order for ssm in systems)
     systems = [joined(ssm, _silent(ssm, order - ssm.order)) for ssm in systems]
 
     def stacked(name: str) -> np.ndarray:

@@ -133,7 +133,9 @@ def elimination_path(
     return EliminationPath(paths)
 
 
-def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores:
+def elimination_scores(
+    path: EliminationPath, *, scope: str = "layer", sensitivity: Mapping[str, float] | None = None
+) -> Scores:
     r"""Scores of the states from their place in one greedy elimination over all layers.
 
     At each step the system whose next state costs least, relative to the output energy of its layer, loses that state.
@@ -145,6 +147,8 @@ def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores
     scope : {"layer", "system"}
         ``system``: all systems of a batch (the features of S4D) lose a state together, so that `select` with the same
         scope keeps equal counts.
+    sensitivity : mapping, optional
+        Layer name -> what a squared error of the layer costs (`output_sensitivity`), in place of 1 / energy.
 
     Returns
     -------
@@ -155,6 +159,10 @@ def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores
     ------
     ArgumentError
         Anything but a path.
+    UnknownLayerError
+        A sensitivity that leaves out a layer.
+    SelectionError
+        One that is negative or not finite.
     UnknownNameError
         Another scope.
 
@@ -170,7 +178,7 @@ def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores
     values, queues = {}, []
     for name, layer in path.items():
         values[name] = np.zeros(layer.order.shape)
-        cost = layer.cost / layer.energy if layer.energy > 0 else layer.cost
+        cost = layer.cost * _weight(name, layer, sensitivity)
         groups = [np.arange(len(cost))] if scope == "system" else [np.array([s]) for s in range(len(cost))]
         for group in groups:
             # A cheap state behind a dear one is free once that one has left: the queue's priority never falls.
@@ -185,6 +193,17 @@ def elimination_scores(path: EliminationPath, *, scope: str = "layer") -> Scores
     return Scores(shaped, "calibrated", "global")
 
 
+def _weight(name: str, layer: LayerPath, sensitivity: Mapping[str, float] | None) -> float:
+    if sensitivity is None:
+        return 1.0 / layer.energy if layer.energy > 0 else 1.0
+    if name not in sensitivity:
+        raise UnknownLayerError(f"there is no sensitivity of layer {name!r}; those given are {', '.join(sensitivity)}")
+    weight = float(sensitivity[name])
+    if not (np.isfinite(weight) and weight >= 0):
+        raise SelectionError(f"the sensitivity of layer {name!r} must be a finite number of at least 0, got {weight}")
+    return weight
+
+
 def eliminate(
     model: SSMModel,
     calibration: Calibration,
@@ -194,6 +213,7 @@ def eliminate(
     orders: Mapping[str, int] | None = None,
     min_states: int = 1,
     scope: str = "layer",
+    sensitivity: Mapping[str, float] | None = None,
     ridge: float = RIDGE,
     feedthrough: bool = False,
 ) -> SSMModel:
@@ -217,6 +237,8 @@ def eliminate(
         Every layer keeps at least this many.
     scope : {"layer", "system"}
         ``system``: the features of S4D keep the same number each, so that compact arrays hold them.
+    sensitivity
+        As in `elimination_scores`.
     ridge, feedthrough
         As in `elimination_path` and `refit`.
 
@@ -246,6 +268,6 @@ def eliminate(
     51
     """
     path = elimination_path(model, calibration, ridge=ridge, feedthrough=feedthrough)
-    scores = elimination_scores(path, scope=scope)
+    scores = elimination_scores(path, scope=scope, sensitivity=sensitivity)
     selection = select(scores, ratio=ratio, count=count, orders=orders, min_states=min_states, scope=scope)
     return refit(prune(model, selection), calibration, ridge=ridge, feedthrough=feedthrough, reference=model)

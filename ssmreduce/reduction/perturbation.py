@@ -88,7 +88,7 @@ def _modal(ssm: DiagonalSSM, kept: np.ndarray) -> Part:
 
 def _both_halves(ssm: DiagonalSSM, D: np.ndarray) -> np.ndarray:
     """Feedthroughs of the stacked halves added up."""
-    return D.reshape(-1, *ssm.D.shape).sum(axis=0)
+    return D.reshape(1 + ssm.bidirectional, *ssm.D.shape).sum(axis=0)
 
 
 def textbook(ssm: DiagonalSSM) -> tuple[DiagonalSSM, np.ndarray]:

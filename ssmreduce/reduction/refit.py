@@ -112,9 +112,9 @@ def _fitted_system(
         )
     full = reduced.adapter.get(reduced.params, name) if reference is None else reference[name]
     check_moments(full, moments, name)
-    keep = np.zeros(moments.Lambda.shape, dtype=bool)
     index, valid = reduced.state_index(name)
-    np.put_along_axis(keep, index, valid, axis=1)
+    slots = np.arange(full.order)[None] if reference is None else reference.state_index(name)[0]
+    keep = (slots[:, :, None] == np.where(valid, index, -1)[:, None, :]).any(axis=2)
     return full, keep
 
 

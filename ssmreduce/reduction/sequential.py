@@ -1,6 +1,6 @@
 """Sequential recalibration: layer by layer, on what the already reduced network feeds it."""
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def recalibrate(
     refine: int = 0,
     feedthrough: bool = False,
     ridge: float = RIDGE,
+    layers: Iterable[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SSMModel:
     r"""Fit each layer of a reduced model, first to last, to the original's outputs, on the inputs it really gets.
@@ -57,6 +58,8 @@ def recalibrate(
         Fit D as well; a diagonal D stays diagonal.
     ridge : float, default 1e-10
         As in `refit`, towards the weights of `reduced`.
+    layers : iterable of str, optional
+        By default every layer; the others stay as they are in `reduced`.
     progress : callable, optional
         Called after each layer with the number of layers done and the number of all.
 
@@ -70,7 +73,7 @@ def recalibrate(
         No models, batches that can be gone through once only, or `layer_inputs` that is no function or returns no
         mapping of arrays.
     UnknownLayerError
-        `reduced` or `layer_inputs` leaves out a layer.
+        `reduced` or `layer_inputs` leaves out a layer, or one of `layers` does not exist.
     ShapeError
         No batches, or inputs that do not fit.
     SelectionError
@@ -104,7 +107,10 @@ def recalibrate(
     for name in model:
         reduced.require(name)
     result = reduced
-    for done, name in enumerate(model, start=1):
+    chosen = set(model if layers is None else layers)
+    for name in chosen:
+        model.require(name)
+    for done, name in enumerate((name for name in model if name in chosen), start=1):
         data = []
         for batch in batches:
             original = _of_layer(layer_inputs(model, batch), name)
@@ -113,7 +119,7 @@ def recalibrate(
         fitted = refine_system(result[name], data, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
         result = overwrite_states(result, name, fitted)
         if progress is not None:
-            progress(done, len(model))
+            progress(done, len(chosen))
     return result
 
 

@@ -1,0 +1,212 @@
+"""Register tiles as compiler intrinsics: the sums of a few time steps times a few states stay in vector registers.
+
+A compiler that is left to itself spills such tiles or picks narrow vectors, so their code is written in LLVM IR, for
+any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple
+is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
+
+Numba's cache looks only at the file of the function that it compiled: after a change here, touch `_mimo.py`.
+"""
+
+import sys
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+
+intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
+
+_yield = types.ExternalFunction("SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32())
+_INDEX = ir.IntType(64)
+_DOUBLE = ir.DoubleType()
+_PATIENCE = 2000  # looks at a barrier before the thread offers its core to others
+
+
+class _Tile:
+    """Emits the vector code of one tile."""
+
+    def __init__(self, context, builder, lanes, steps, dtype):
+        self.context, self.builder, self.lanes, self.steps = context, builder, lanes.count, steps.count
+        self.scalar = context.get_value_type(dtype)
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.bytes = dtype.bitwidth // 8
+
+    def at(self, place, value):
+        """Pointer to an element of a contiguous array, given as (array, offset)."""
+        array, offset = (self.builder.extract_value(value, i) for i in range(2))
+        data = self.context.make_array(place[0])(self.context, self.builder, array).data
+        return self.builder.gep(data, [offset])
+
+    def load_pair(self, pointer, number, scalar=None):
+        """The pair of vectors with a number behind a pointer."""
+        vector = ir.VectorType(scalar or self.scalar, self.lanes)
+        first = self.builder.bitcast(pointer, vector.as_pointer())
+        places = [self.builder.gep(first, [_INDEX(2 * number + j)]) for j in range(2)]
+        return [self.builder.load(place, align=self.bytes) for place in places]
+
+    def store_pair(self, pair, pointer):
+        for j, part in enumerate(pair):
+            first = self.builder.bitcast(pointer, part.type.as_pointer())
+            self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=self.bytes)
+
+    def converted(self, pair, scalar):
+        """The pair in single or double precision."""
+        vector = ir.VectorType(scalar, self.lanes)
+        convert = self.builder.fpext if scalar == _DOUBLE else self.builder.fptrunc
+        return [convert(part, vector) for part in pair]
+
+    def fma(self, a, b, c):
+        """Sum a b + c, in one rounding where the processor can."""
+        suffix = "f64" if c.type.element == _DOUBLE else "f32"
+        kind = ir.FunctionType(c.type, [c.type] * 3)
+        name = f"llvm.fmuladd.v{self.lanes}{suffix}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+    def rotate(self, pole, value, added):
+        """Complex pole * value + added, each a pair (re, im) of vectors."""
+        re = self.fma(pole[0], value[0], self.fma(self.builder.fneg(pole[1]), value[1], added[0]))
+        im = self.fma(pole[0], value[1], self.fma(pole[1], value[0], added[1]))
+        return re, im
+
+    def rows(self, pointer, stride):
+        """Pointers to the rows of the tile."""
+        return [self.builder.gep(pointer, [self.builder.mul(stride, _INDEX(t))]) for t in range(self.steps)]
+
+    def spread(self, number):
+        lane = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(lane, ir.Constant(self.vector, ir.Undefined), zeros)
+
+    def products(self, rows, weights, count):
+        """Sums over k of rows[t][k] (weights[k, 0], weights[k, 1]), a pair for each t; count >= 1."""
+        builder = self.builder
+        before, body = builder.block, builder.append_basic_block("products")
+        after = builder.append_basic_block("summed")
+        builder.branch(body)
+        builder.position_at_end(body)
+        k = builder.phi(_INDEX)
+        k.add_incoming(_INDEX(0), before)
+        sums = [[builder.phi(self.vector) for _ in range(2)] for _ in rows]
+        factors = self.load_pair(builder.gep(weights, [builder.mul(k, _INDEX(2 * self.lanes))]), 0)
+        totals = []
+        for pair, row in zip(sums, rows, strict=True):
+            number = self.spread(builder.load(builder.gep(row, [k])))
+            totals.append([self.fma(number, factor, part) for factor, part in zip(factors, pair, strict=True)])
+            for part, total in zip(pair, totals[-1], strict=True):
+                part.add_incoming(ir.Constant(self.vector, None), before)
+                part.add_incoming(total, body)
+        following = builder.add(k, _INDEX(1))
+        k.add_incoming(following, body)
+        _keep_rolled(builder.cbranch(builder.icmp_signed("<", following, count), body, after), builder.module)
+        builder.position_at_end(after)
+        return totals
+
+
+def _keep_rolled(branch, module):
+    """Forbid to unroll a loop: two rounds of a tile at once do not fit into the registers."""
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.values.MDValue(module, [rule], name=str(len(module.metadata)))
+    loop.operands = (loop, rule)
+    branch.set_metadata("llvm.loop", loop)
+
+
+@intrinsic
+def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry):
+    """States of one panel over one tile of steps; each place is an array with an offset into it.
+
+    `rows` and `states` are where the tile's first step has its inputs and keeps its states, `stride` apart from the
+    next step's. `carry` holds the states before the tile in double precision, and then those after it.
+
+    In single precision the tile runs from the state 0, and Lambda^t times the state before it is added: rounding errors
+    do not pile up over the length of the sequence. `leaps` is Lambda to the number of steps.
+    """
+    places = (rows, states, B, powers, leaps, carry)
+
+    def codegen(context, builder, signature, values):
+        tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
+        stride, inputs = values[2], values[6]
+        at = [tile.at(place, values[i]) for place, i in zip(places, (3, 4, 5, 7, 8, 9), strict=True)]
+        driven = tile.products(tile.rows(at[0], stride), at[2], inputs)
+        targets, start = tile.rows(at[1], stride), tile.load_pair(at[5], 0, _DOUBLE)
+        if tile.scalar == _DOUBLE:
+            after = _run_plainly(tile, driven, start, tile.load_pair(at[3], 0), targets)
+        else:
+            local = _run_from_zero(tile, driven, start, at[3], targets)
+            after = tile.rotate(tile.load_pair(at[4], 0, _DOUBLE), start, tile.converted(local, _DOUBLE))
+        tile.store_pair(after, at[5])
+        return context.get_dummy_value()
+
+    return types.void(lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry), codegen
+
+
+def _run_plainly(tile, driven, state, pole, targets):
+    for drive, target in zip(driven, targets, strict=True):
+        state = tile.rotate(pole, state, drive)
+        tile.store_pair(state, target)
+    return state
+
+
+def _run_from_zero(tile, driven, start, powers, targets):
+    rounded, pole, local = tile.converted(start, tile.scalar), tile.load_pair(powers, 0), driven[0]
+    for t, target in enumerate(targets):
+        local = local if t == 0 else tile.rotate(pole, local, driven[t])
+        tile.store_pair(tile.rotate(tile.load_pair(powers, t), rounded, local), target)
+    return local
+
+
+@intrinsic
+def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride):
+    """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
+
+    Places and strides as in `drive`; `scale` is one row for all steps. `base` may be `out`.
+    """
+
+    def codegen(context, builder, signature, values):
+        tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
+        _, _, rows_, stride, C_, count, scale_, base_, base_stride, out_, out_stride = values
+        sums = tile.products(tile.rows(tile.at(rows, rows_), stride), tile.at(C, C_), count)
+        factors = tile.load_pair(tile.at(scale, scale_), 0)
+        starts, targets = tile.rows(tile.at(base, base_), base_stride), tile.rows(tile.at(out, out_), out_stride)
+        for pair, start, target in zip(sums, starts, targets, strict=True):
+            tile.store_pair(map(tile.fma, factors, tile.load_pair(start, 0), pair), target)
+        return context.get_dummy_value()
+
+    return types.void(lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride), codegen
+
+
+@intrinsic
+def _arrive(typing, counter):
+    """Add one to a counter that threads share."""
+
+    def codegen(context, builder, signature, values):
+        pointer = context.make_array(counter)(context, builder, values[0]).data
+        builder.atomic_rmw("add", pointer, _INDEX(1), "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(counter), codegen
+
+
+@intrinsic
+def _arrived(typing, counter):
+    """Value of a counter that threads share."""
+
+    def codegen(context, builder, signature, values):
+        pointer = context.make_array(counter)(context, builder, values[0]).data
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(counter), codegen
+
+
+@numba.njit(cache=True, nogil=True)
+def meet(counter, met, members):
+    """Wait until all members of a team have met once more than before; the number of meetings."""
+    if members == 1:
+        return met
+    _arrive(counter)
+    looks = 0
+    while _arrived(counter) < (met + 1) * members:
+        looks += 1
+        if looks > _PATIENCE:
+            _yield()
+    return met + 1

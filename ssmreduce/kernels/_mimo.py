@@ -1,0 +1,145 @@
+"""Wide layers on register tiles: B u, the scan and C x of one chunk of time steps after another, within the caches.
+
+The compiled functions share the names of what they pass on:
+
+tile    lanes, steps, few: tuples of None, see `_intrinsics`; a short rest of a sequence takes a tile of `few` steps
+rows    a chunk, flat: row 0 holds the states before it, each other row [re, im] of every panel and the inputs of a step
+B       (S, panels, m, 2, lanes); powers (S, panels, steps, 2, lanes); leaps (S, panels, 2, lanes)
+C       (S, panels of outputs, k, 2 lanes), and D below it where D is not diagonal
+scale   factors of what the sums of each panel of outputs are added to, 2 lanes each, and at the end 2 lanes of ones
+"""
+
+import numba
+
+from ._intrinsics import drive, meet, observe
+
+_DEPTH = 256  # numbers that are summed in a row; longer sums lose digits of single precision
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy_inputs(u, where, reverse, rows, layout, share):
+    """Copy the inputs of a share (start, stop) of a chunk's steps into its rows; in reverse, the last step first."""
+    (row, first, system), (stride, column, inputs) = where, layout
+    for i in range(share[0], share[1]):
+        k = u.shape[1] - 1 - first - i if reverse else first + i
+        at = (i + 1) * stride + column
+        source = u[row, k, system * inputs : (system + 1) * inputs]
+        target = rows[at : at + inputs]
+        for j in range(inputs):
+            target[j] = source[j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _drive_panel(tile, weights, index, rows, layout, at, count, carry):
+    """States of one panel, at a column of the rows, over a chunk; `carry` holds them before it and after a full one."""
+    (lanes, steps, few), (B, powers, leaps), (stride, column, inputs) = tile, weights, layout
+    pair = 2 * len(lanes)
+    places = (B, index * inputs * pair), inputs, (powers, index * len(steps) * pair), (leaps, index * pair), (carry, at)
+    for j in range(pair):
+        rows[at + j] = carry[at + j]
+    for t in range(0, count, len(steps)):
+        here = (t + 1) * stride
+        if count - t > len(few):
+            drive(lanes, steps, stride, (rows, here + column), (rows, here + at), *places)
+        else:
+            drive(lanes, few, stride, (rows, here + column), (rows, here + at), *places)
+
+
+@numba.njit(cache=True, nogil=True)
+def _observe_tile(tile, C, scale, index, rows, layout, t, count, target, way, scratch):
+    """Outputs of one panel over one tile of a chunk, through `scratch` where the tile overlaps an end.
+
+    `target` is the output, flat, the place of the tile in it, its stride and the width that is left from there.
+    """
+    (lanes, steps, few), (stride, column, _), (y, y_at, y_stride, width), (reverse, strict) = tile, layout, target, way
+    pair, depth = 2 * len(lanes), C.shape[2]
+    tall = len(steps) if count - t > len(few) else len(few)
+    valid, wide = min(tall, count - t), min(pair, width)
+    whole = valid == tall and wide == pair
+    out, out_at, out_stride = (y, y_at, y_stride) if whole else (scratch, 0, pair)
+    here = (t + 1) * stride
+    factors, base, base_at, base_stride = index * pair, rows, here + column + index % C.shape[1] * pair, stride
+    if depth > column:  # D is in C: `base` is any number, times 0
+        base, base_at, base_stride = scale, 0, 0
+    if reverse:
+        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
+        if not whole:
+            _move((y, y_at, y_stride), (scratch, 0, pair), valid, wide)
+    here -= stride if strict else 0
+    for k in range(0, depth, _DEPTH):
+        places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
+        ends = (scale, factors), (base, base_at), base_stride, (out, out_at), out_stride
+        if tall == len(steps):
+            observe(lanes, steps, *places, *ends)
+        else:
+            observe(lanes, few, *places, *ends)
+        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
+    if not whole:
+        _move((scratch, 0, pair), (y, y_at, y_stride), valid, wide)
+
+
+@numba.njit(cache=True, nogil=True)
+def _move(source, target, steps, width):
+    for i in range(steps):
+        for j in range(width):
+            target[0][target[1] + i * target[2] + j] = source[0][source[1] + i * source[2] + j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _load_states(states, carry, panels, lanes):
+    """Spread states (n, 2) over some panels."""
+    for i in range(panels[0] * lanes, panels[1] * lanes):
+        at = i // lanes * 2 * lanes + i % lanes
+        carry[at] = states[i, 0] if i < states.shape[0] else 0.0
+        carry[at + lanes] = states[i, 1] if i < states.shape[0] else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _store_states(row, states, panels, lanes):
+    for i in range(panels[0] * lanes, min(panels[1] * lanes, states.shape[0])):
+        at = i // lanes * 2 * lanes + i % lanes
+        states[i, 0], states[i, 1] = row[at], row[at + lanes]
+
+
+@numba.njit(cache=True, nogil=True)
+def _part(count, member, members):
+    return count * member // members, count * (member + 1) // members
+
+
+@numba.njit(cache=True, nogil=True)
+def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch, counter, plan):
+    """Run the items start ... stop - 1, each a sequence through a system, as one member of a team.
+
+    `states` (R, S, n, 2) holds the states before, and then after. The members share `rows` and `carry`: each drives
+    some panels of states, and when all have done so observes some tiles. While one observes, another may already fill
+    the other of the two chunks in `rows`. Returns how often the team has met.
+    """
+    start, stop, member, members, met, reverse, strict = plan
+    length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
+    panels, out_panels, inputs, outputs = B.shape[1], C.shape[1], B.shape[2], y.shape[2] // systems
+    chunk, layout = rows.shape[1] - 1, (rows.shape[2], panels * pair, inputs)
+    flat, way = y.reshape(-1), (reverse, strict)
+    mine = _part(panels, member, members)
+    for item in range(start, stop):
+        row, system = item // systems, item % systems
+        _load_states(states[row, system], carry, mine, lanes)
+        for first in range(0, length, chunk):
+            count = min(chunk, length - first)
+            here = rows[met // 2 % rows.shape[0]].reshape(-1)  # a team meets twice a chunk
+            _copy_inputs(u, (row, first, system), reverse, here, layout, _part(count, member, members))
+            met = meet(counter, met, members)
+            for panel in range(mine[0], mine[1]):
+                index = system * panels + panel
+                _drive_panel(tile, (B, powers, leaps), index, here, layout, panel * pair, count, carry)
+            met = meet(counter, met, members)
+            step = -y.shape[2] if reverse else y.shape[2]
+            y_at = (row * length + (length - 1 - first if reverse else first)) * y.shape[2] + system * outputs
+            tiles = (count - 1) // len(tile[1]) + 1
+            work = _part(out_panels * tiles, member, members)
+            for number in range(work[0], work[1]):
+                panel, t = number // tiles, number % tiles * len(tile[1])
+                target = flat, y_at + t * step + panel * pair, step, outputs - panel * pair
+                index = system * out_panels + panel
+                _observe_tile(tile, C, scale, index, here, layout, t, count, target, way, scratch)
+        _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
+    return met
