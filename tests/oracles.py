@@ -130,7 +130,48 @@ def loop_scan(Lambda, inputs, state, *, reverse):
     return states
 
 
+def slow_scan_case(rng, dtype, *, angle=1.5, length=16384):
+    """Lambda (n,) near the circle, inputs (3, L, n): noise, a constant, none; states (3, n): zero but of the last."""
+    gap, angle = np.array([1e-6, 1e-6, 1e-4, 1e-2]), np.array([0.0, 2.0, angle, -0.7])
+    Lambda = ((1 - gap) * np.exp(1j * angle)).astype(dtype)
+    inputs, state = np.zeros((3, length, 4), dtype), np.zeros((3, 4), dtype)
+    inputs[0], inputs[1], state[2] = complex_normal(rng, length, 4), 1.0, complex_normal(rng, 4)
+    return Lambda, inputs, state
+
+
+def largest_errors(actual, exact):
+    """Of every row and state (R, L, n), relative to its largest value in time."""
+    return np.abs(np.asarray(actual) - exact).max(1) / np.abs(exact).max(1)
+
+
+def assert_long_layer_is_exact(rng, as_array):
+    """A slow layer of two inputs and outputs in single precision, of parameters that it holds exactly."""
+    Lambda, noise, state = slow_scan_case(rng, np.complex64)
+    u = noise[..., :2].real
+    B, C, D = complex_normal(rng, 4, 2), complex_normal(rng, 2, 4), rng.normal(size=(2, 2))
+    held = (a.astype(np.complex64).astype(complex) for a in (Lambda, B, C))
+    ssm = sr.DiagonalSSM(*held, D.astype(np.float32).astype(float))
+    chunk = sr.simulate_chunk(converted(ssm, as_array), as_array(u), state=as_array(state))
+    driven = u.astype(float) @ ssm.B.T
+    states = np.array([loop_scan(ssm.Lambda, v, x, reverse=False) for v, x in zip(driven, state, strict=True)])
+    output = (states @ ssm.C.T).real + u @ ssm.D.T
+    assert np.asarray(chunk.output).dtype == np.float32
+    assert largest_errors(chunk.output, output).max() <= 2e-6
+    np.testing.assert_array_less(np.abs(np.asarray(chunk.state) - states[:, -1]), 2e-6 * np.abs(states).max(1))
+
+
 # ---------------------------------------------------------------- 50 digits
+
+
+def mp_scan(Lambda, inputs, state):
+    """States of one sequence (L, n), rounded to double precision."""
+    states = np.empty(inputs.shape, complex)
+    for i, pole in enumerate(map(_mp, Lambda)):
+        x = _mp(state[i])
+        for k, v in enumerate(inputs[:, i]):
+            x = pole * x + _mp(v)
+            states[k, i] = complex(x)
+    return states
 
 
 def _mp(value):

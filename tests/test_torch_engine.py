@@ -4,7 +4,17 @@ import shutil
 
 import numpy as np
 import pytest
-from oracles import complex_normal, converted, loop_scan, loop_simulate, random_ssm
+from oracles import (
+    assert_long_layer_is_exact,
+    complex_normal,
+    converted,
+    largest_errors,
+    loop_scan,
+    loop_simulate,
+    mp_scan,
+    random_ssm,
+    slow_scan_case,
+)
 
 from ssmreduce import DiagonalSSM, scan, simulate, simulate_chunk
 from ssmreduce.kernels import engine_for
@@ -218,13 +228,27 @@ def test_the_tree_is_the_loop(rng, length, reverse):
     )
 
 
-def test_the_tree_in_single_precision_near_the_circle(rng):
-    Lambda, inputs, state = scan_case(rng, 1, 1, 16384, 4, requires_grad=False)
-    slow = ((1 - 1e-6) * Lambda / Lambda.abs()).to(torch.complex64)
-    inputs = inputs.to(torch.complex64)
-    exact = looped(slow, inputs, torch.zeros_like(state), reverse=False)
-    states = _torch.tree_scan(slow, inputs, torch.zeros_like(state).to(torch.complex64), False)
-    assert np.abs(states.numpy() - exact).max() <= 2e-6 * np.abs(exact).max()
+# ---------------------------------------------------------------- long sequences near the circle
+
+
+@DIRECTIONS
+def test_long_sequences_in_single_precision(rng, reverse):
+    Lambda, inputs, state = slow_scan_case(rng, np.complex64)
+    given = [tensor(a)[None] for a in (Lambda, inputs, state)]
+    exact = looped(*given, reverse=reverse)[0]
+    assert largest_errors(_torch.scan(*given, reverse=reverse)[0], exact).max() <= 2e-7
+    assert largest_errors(_torch.tree_scan(*given, reverse)[0], exact).max() <= 2e-6
+
+
+def test_long_sequences_in_double_precision(rng):
+    Lambda, inputs, state = slow_scan_case(rng, np.complex128)
+    exact = np.array([mp_scan(Lambda, v, x) for v, x in zip(inputs, state, strict=True)])
+    given = [tensor(a)[None] for a in (Lambda, inputs, state)]
+    assert largest_errors(_torch.scan(*given, reverse=False)[0], exact).max() <= 1e-13
+
+
+def test_long_sequences_of_a_layer_in_single_precision(rng):
+    assert_long_layer_is_exact(rng, tensor)
 
 
 @pytest.mark.gpu

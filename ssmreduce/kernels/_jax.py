@@ -4,6 +4,7 @@ Complex numbers are pairs (real part, imaginary part) throughout: that is faster
 gradients are those of real functions. Time is the first axis.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -101,8 +102,12 @@ def _neighbours(states: Pair, first: Pair, reverse: bool) -> Pair:
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _pair_scan(Lambda: Pair, v: Pair, first: Pair, reverse: bool) -> Pair:
     """States (L, ...) from v (L, ...), Lambda and the first state (...)."""
+    return _by_platform(_compensated_loop, Lambda, v, first, reverse)
+
+
+def _by_platform(loop: Callable[..., Pair], Lambda: Pair, v: Pair, first: Pair, reverse: bool) -> Pair:
     return lax.platform_dependent(
-        Lambda, v, first, cpu=partial(_loop, reverse=reverse), default=partial(_tree_scan, reverse=reverse)
+        Lambda, v, first, cpu=partial(loop, reverse=reverse), default=partial(_tree_scan, reverse=reverse)
     )
 
 
@@ -113,17 +118,41 @@ def _tangents(reverse: bool, primals: tuple, tangents: tuple) -> tuple[Pair, Pai
     d_Lambda, d_v, d_first = tangents
     states = _pair_scan(*primals, reverse)
     driven = _plus(d_v, _times(d_Lambda, _neighbours(states, first, reverse)))
-    return states, _pair_scan.fun(Lambda, driven, d_first, reverse)
+    return states, _by_platform(_loop, Lambda, driven, d_first, reverse)
 
 
 def _loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
-    """One sample after the other: the fastest on a CPU."""
+    """One sample after the other, the fastest on a CPU; of linear operations only, so that JAX can transpose it."""
 
     def step(x: Pair, v: Pair) -> tuple[Pair, Pair]:
         x = _plus(_times(Lambda, x), v)
         return x, x
 
     return lax.scan(step, first, v, reverse=reverse)[1]
+
+
+def _compensated_loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
+    """The loop with a state that is a sum of two numbers: roundings do not pile up over a long sequence.
+
+    The leading half of the state is multiplied exactly, the rest need not be. Real and imaginary parts are one array,
+    and each step gives out the state before it: XLA would compute the step anew for every array that it writes.
+    """
+    direct, crossed = jnp.stack([Lambda[0], Lambda[0]]), jnp.stack([-Lambda[1], Lambda[1]])
+    (direct1, direct2), (crossed1, crossed2) = _halves(direct), _halves(crossed)
+
+    def step(x: Pair, v: jax.Array) -> tuple[Pair, jax.Array]:
+        total, small = x
+        state = total + small
+        half, _ = _halves(state)
+        rest = (total - half) + small
+        small = (direct2 * half + crossed2 * half[::-1]) + (direct * rest + crossed * rest[::-1])
+        total, error = _two_sum(direct1 * half, crossed1 * half[::-1])
+        total, further = _two_sum(total, v)
+        return (total, small + (error + further)), state
+
+    start = jnp.stack(first)
+    (total, small), before = lax.scan(step, (start, jnp.zeros_like(start)), jnp.stack(v, axis=1), reverse=reverse)
+    return _neighbours((before[:, 0], before[:, 1]), tuple(total + small), not reverse)
 
 
 def _tree_scan(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
