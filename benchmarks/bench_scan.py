@@ -1,13 +1,17 @@
 """Scan engines against their peers and the machine: ``python benchmarks/bench_scan.py [--quick] [--sections s5 ...]``.
 
 One process pinned to one core, all libraries on one thread; the section `threads` alone uses more. The calls of a row
-take turns, and a row shows the median of their wall times and the spread (largest over smallest); compiling and a first
-call are not counted. The multiply-add rate of the processor is measured in the same turns. Every peer is checked
-against double precision in the run that times it, on the first sequence of the batch. A peer that would need too much
-memory or time is left out, and the row says so. float32 throughout.
+take turns of one call, or of as many as fill 10 ms, and a row shows the median of their wall times and the spread
+(largest over smallest); compiling and a first call are not counted. The multiply-add rate of the processor is measured
+in the same turns. Every peer is checked against double precision in the run that times it, on the first sequence of the
+batch. A peer that would need too much memory or time is left out, and the row says so. float32 throughout.
+
+With glibc the process keeps the memory that it has once had, for every side: fresh pages for each large output would
+cost a virtual machine more than some of the calls that are measured.
 """
 
 import argparse
+import ctypes
 import math
 import os
 import platform
@@ -21,6 +25,9 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["JAX_PLATFORMS"] = "cpu"
+if platform.libc_ver()[0] == "glibc":
+    ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX: no mappings of their own for large arrays
+    ctypes.CDLL(None).mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing goes back
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 if CORES:
     os.sched_setaffinity(0, CORES[:1])  # before any library counts the cores
@@ -35,6 +42,7 @@ from ssmreduce.kernels import _numba
 
 torch.set_num_threads(1)
 MEMORY = 6e9  # bytes that a peer may need
+TURN = 0.01  # seconds
 SECTIONS = ("limits", "s5", "s4d", "scan", "threads", "pruning", "memory", "growth", "step")
 S5_PEERS = {  # name: (call, states that it keeps at once, target of a row)
     "products alone": (scan_peers.s5_products, 0, 1.0),
@@ -88,18 +96,27 @@ def ours(ssm, u, threads=1):
 
 
 def race(calls, budget, most=11, wall=False):
-    """Medians, spreads and counts of calls that take turns; each has run once before, and gets a share of `budget`."""
+    """Medians, spreads and counts of turns; each call has run once before, and gets a share of `budget`.
+
+    A turn is one call, or as many as fill TURN seconds, of which it counts the mean.
+    """
     timer = time.perf_counter if wall else clock
+
+    def turn(call, number):
+        begin = timer()
+        for _ in range(number):
+            call()
+        return (timer() - begin) / number
+
+    numbers = {name: max(1, math.ceil(TURN / max(turn(call, 1), 1e-6))) for name, call in calls.items()}
     times = {name: [] for name in calls}
     share, running = budget / len(calls), True
     while running:
         running = False
         for name, call in calls.items():
-            spent = times[name]
-            if len(spent) < most and (not spent or sum(spent) + spent[-1] <= share):
-                begin = timer()
-                call()
-                spent.append(timer() - begin)
+            spent, number = times[name], numbers[name]
+            if len(spent) < most and (not spent or (sum(spent) + spent[-1]) * number <= share):
+                spent.append(turn(call, number))
                 running = True
     return {name: (statistics.median(t), max(t) / min(t), len(t)) for name, t in times.items()}
 
