@@ -75,6 +75,7 @@ def at_hand(model, network, x):
         "np": np,
         "model": model,
         "x": x,
+        "x_apart": x,
         "u": u,
         "inputs": inputs,
         "evaluate": accuracy,

@@ -97,7 +97,7 @@ def test_bidirectional_network_reads_both_directions():
 @pytest.mark.parametrize("method", ["eliminate", "balanced", "compress"])
 def test_bidirectional_network_at_80_percent(method):
     model, x_test, y = bidirectional()
-    x = sequences(S5)[:100]
+    x = sequences(S5)[:300]
     inputs = partial(networks.layer_inputs, networks.s5_digits)
     assert not {row.tobytes() for row in np.float32(x)} & {row.tobytes() for row in np.float32(x_test)}
     calibration = sr.calibrate(model, inputs(model, x))
