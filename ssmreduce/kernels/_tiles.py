@@ -15,7 +15,6 @@ _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay
 _LINE = 64  # bytes of a cache line
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
 _OWN = threading.local()
-_LEAST = 0.5  # share of a panel that the states fill at least; narrower layers are faster as matrix products
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
 
@@ -23,7 +22,7 @@ def suits(layer: Layer, registers: _host.Registers) -> bool:
     """Whether tiles waste little work on the layer, and no power of a pole overflows."""
     systems, outputs, inputs = layer.D.shape
     order, lanes = layer.Lambda.shape[-1], registers.size // layer.D.dtype.itemsize
-    if min(systems, order, outputs, inputs) == 0 or order < _LEAST * lanes:
+    if min(systems, order, outputs, inputs) == 0:
         return False
     if abs(layer.Lambda).max() > _LARGEST_POWER ** (1 / registers.steps):
         return False
