@@ -120,8 +120,8 @@ def test_derivatives_of_the_scan_are_those_of_differences(rng, reverse):
         return _torch.scan(*tensors, reverse=reverse)
 
     case = scan_case(rng)
-    torch.autograd.gradcheck(function, case, check_forward_ad=True, check_batched_grad=True)
-    torch.autograd.gradgradcheck(function, case)
+    assert torch.autograd.gradcheck(function, case, check_forward_ad=True, check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, case)
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])
@@ -129,7 +129,7 @@ def test_derivatives_of_the_scan_are_those_of_differences(rng, reverse):
 def test_derivatives_of_a_layer_are_those_of_differences(rng, batch, bidirectional):
     """Of output and last states, with respect to all parameters, input and first states."""
     leaves, run = layer(rng, batch=batch, bidirectional=bidirectional)
-    torch.autograd.gradcheck(run, leaves)
+    assert torch.autograd.gradcheck(run, leaves)
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -213,7 +213,8 @@ def test_compiled_in_one_graph(rng, backend, dynamic):
 
 
 def test_operator_is_registered_soundly(rng):
-    torch.library.opcheck(_torch._states, (*scan_case(rng, requires_grad=False), True))
+    checks = torch.library.opcheck(_torch._states, (*scan_case(rng, requires_grad=False), True))
+    assert set(checks.values()) == {"SUCCESS"}
 
 
 # ---------------------------------------------------------------- the tree, for devices without a kernel
