@@ -26,11 +26,11 @@ from ssmreduce.kernels._layer import BlockedProducts
 CHUNK = _siso.CHUNK
 
 
-@pytest.fixture(params=[64, 32, 16])
+@pytest.fixture(params=[(64, 12), (32, 6), (16, 12), (16, 6)], ids=["AVX-512", "AVX2", "NEON", "SSE"])
 def width(request, monkeypatch):
-    """Bytes of a vector; the compiler splits what this processor does not have."""
-    monkeypatch.setattr(_host, "registers", lambda: _host.Registers(request.param, 6))
-    return request.param
+    """Bytes of a vector, with many registers or few; the compiler splits what this processor does not have."""
+    monkeypatch.setattr(_host, "registers", lambda: _host.Registers(*request.param))
+    return request.param[0]
 
 
 def channels(rng, count=5, n=3, **options):
@@ -58,8 +58,9 @@ def as_layer(ssm, dtype=np.float64):
     [
         ((), 1, 1, 1),
         ((2,), 5, 3, 2),  # less than a group
-        ((), 6, 16, 1),  # a group, whole vectors
+        ((), 8, 16, 1),  # a group, whole vectors
         ((3,), 13, 35, 3),  # the last vector is not full
+        ((), 85, 4, 19),  # a run of groups, groups, steps; more states than are taken at once
         ((), CHUNK, 4, 2),
         ((2, 2), CHUNK + 1, 2, 2),
         ((), 2 * CHUNK - 1, 19, 5),
@@ -178,7 +179,7 @@ def test_a_state_without_input_stays_out_of_the_output(rng, width):
 
 @pytest.mark.parametrize(("B", "pole"), [(1e-25, 0.5), (1e25, 0.5), (1.0, 1e9)])
 def test_weights_beyond_single_precision_take_products(rng, width, B, pole):
-    """B that cannot be folded, and a pole whose sixth power overflows where the output does not."""
+    """B that cannot be folded, and a pole whose eighth power overflows where the output does not."""
     ssm = DiagonalSSM([[pole]], [[[B]]], [[[1 / B]]], [[[0.0]]])
     u = np.zeros((4, 1), np.float32)
     u[0] = 1.0

@@ -72,7 +72,7 @@ def prepare(layer: Layer) -> Products | _tiles.Tiles | _siso.Channels:
     """See `_reference.prepare`."""
     registers, plain = _host.registers(), BlockedProducts(layer, scan)
     if registers is not None and _siso.suits(layer):
-        return _siso.Channels(layer, registers.size, plain)
+        return _siso.Channels(layer, registers, plain)
     if registers is not None and _tiles.suits(layer, registers):
         return _tiles.Tiles(layer, registers)
     return plain

@@ -1,21 +1,26 @@
 """The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 from ._circle import two_product, two_sum
+from ._host import Registers
 from ._layer import BlockedProducts, Layer, Response
-from ._siso_ir import GROUP, WEIGHTS, feed_through, fence, load, respond, store
+from ._memory import LINE, aligned_empty, own_memory
+from ._siso_ir import feed_through, fence, load, respond, store
 from ._threads import for_each_part
 
-CHUNK = 32 * GROUP  # steps of a tile: with 64 bytes a step, u and y together fill three quarters of a cache of 32 KiB
+GROUP = 8  # steps that a state jumps over
+_COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers are few, their sums fill the registers
+CHUNK = 4 * _COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
+_STATES = 16  # that are taken at once over a tile: their tables stay in the first-level cache
 PANEL = 16  # blocks that are copied at once
 _STREAM_BYTES = 2**22  # outputs beyond this size go past the caches
 _PART = 2**18  # steps of single states that are worth another thread
+_LEAST = 1e-30  # modulus of a power from which on its rounding matters
 _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
-_LINE = 64  # bytes of a cache line
 
 
 def suits(layer: Layer) -> bool:
@@ -47,47 +52,54 @@ def _store(rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int
 
 
 @numba.njit(cache=True, nogil=True)
-def _exchange(states: np.ndarray, values: np.ndarray, B: np.ndarray, blocks: tuple[int, int], enter: bool) -> None:
-    """States of some blocks as vectors = values (S, n) / B if `enter`, else values = B * states; B is in double."""
-    lanes = states[0, 0, 0].lanes.size
+def _exchange(
+    states: np.ndarray, values: np.ndarray, factors: np.ndarray, blocks: tuple[int, int], enter: bool
+) -> None:
+    """States of some blocks as vectors = factors * values (S, n) if `enter`, else values = factors * states."""
+    lanes = states[0, 0].lanes.size
     for s in range(blocks[0] * lanes, min(blocks[1] * lanes, len(values))):
+        here, lane = states[s // lanes], s % lanes
         for i in range(values.shape[1]):
-            re, im, lane = states[s // lanes, i, 0].lanes, states[s // lanes, i, 1].lanes, s % lanes
+            re, im = here[2 * i].lanes, here[2 * i + 1].lanes
             if enter:
-                value = values[s, i] / B[s, i] if values[s, i] != 0 else 0j
+                value = factors[s, i] * values[s, i]
                 re[lane], im[lane] = value.real, value.imag
             else:
-                values[s, i] = B[s, i] * complex(re[lane], im[lane])
+                values[s, i] = factors[s, i] * complex(re[lane], im[lane])
 
 
 @numba.njit(cache=True, nogil=True)
-def _respond(
-    u: np.ndarray,
-    y: np.ndarray,
-    state: np.ndarray,
-    B: np.ndarray,
-    weights: np.ndarray,
-    taps: np.ndarray,
-    states: np.ndarray,
-    tiles: np.ndarray,
-    part: tuple[int, int],
-    reverse: bool,
-    stream: bool,
-) -> None:
+def _run(shape, tables, block, y, u, states, work, runs, add):
+    """Respond over `runs` times the steps of a shape in one block of channels; y += ... if `add`."""
+    if runs == 0:
+        return
+    rows = len(shape[0])
+    order, size = len(states), len(work) // (rows * len(shape[1]))
+    feed_through(shape, y, u, tables.taps[block], runs, add)
+    for unit in range(0, order // rows, size):
+        inject, jump = tables.inject[block, unit:], tables.jump[block, unit:]
+        observe, here = tables.observe[block, 0, unit * rows :], states[unit * rows :]
+        respond(shape, y, u, inject, jump, observe, here, work, min(size, order // rows - unit), order, runs)
+
+
+@numba.njit(cache=True, nogil=True)
+def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, reverse, stream):
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
     `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory
     is met in long runs.
     """
     _, length, channels = u.shape
-    blocks, order = weights.shape[:2]
+    blocks, (into, back), (groups, single) = len(states), folding, tables
     lanes, stride = tiles[0, 0].lanes.size, -channels if reverse else channels
     u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
+    many, one, step = shapes
     for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
         begin, end = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
-        _exchange(states, state[row], B, (begin, end), True)
+        _exchange(states, state[row], into, (begin, end), True)
         for done in range(0, length, CHUNK):
             steps = min(CHUNK, length - done)
+            runs, rest = steps // (len(many[1]) * GROUP), steps % (len(many[1]) * GROUP)
             sample = row * length + (length - 1 - done if reverse else done)
             for first in range(begin, end, PANEL):
                 last = min(first + PANEL, end)
@@ -96,24 +108,43 @@ def _respond(
                 if reverse:
                     _load(y_tiles, outputs, at, stride, steps, width)
                 for block in range(first, last):
-                    tile = (block - first) * CHUNK
-                    feed_through(y_tiles[tile:], u_tiles[tile:], taps[block], steps, reverse)
-                    for i in range(order):
-                        respond(y_tiles[tile:], u_tiles[tile:], weights[block, i], states[block, i], steps)
+                    y_here, u_here = y_tiles[(block - first) * CHUNK :], u_tiles[(block - first) * CHUNK :]
+                    here = states[block]
+                    _run(many, groups, block, y_here, u_here, here, work, runs, reverse)
+                    y_here, u_here = y_here[steps - rest :], u_here[steps - rest :]
+                    _run(one, groups, block, y_here, u_here, here, work, rest // GROUP, reverse)
+                    y_here, u_here = y_here[rest - rest % GROUP :], u_here[rest - rest % GROUP :]
+                    _run(step, single, block, y_here, u_here, here, work, rest % GROUP, reverse)
                 _store(outputs, y_tiles, at, stride, steps, width, stream)
-        _exchange(states, state[row], B, (begin, end), False)
+        _exchange(states, state[row], back, (begin, end), False)
     fence()
 
 
+class Tables(NamedTuple):
+    """What a half multiplies with when it goes in groups of T steps, in vectors of neighbouring channels.
+
+    A state is two rows, its real and imaginary part; zeros are added behind the last one, up to whole units of rows.
+
+    inject (blocks, units, T - 1, rows): an input into the state at the end of its group; the weight of the last is 1.
+    jump (blocks, units, 2, rows): lambda^T, and what its rounding lacks relative to it.
+    observe (blocks, T / k, all rows, k): the state before a group into its outputs, k = min(rows, T) at once.
+    taps (blocks, T / k, T, k): inputs into those outputs, 0 for later ones.
+    """
+
+    inject: np.ndarray
+    jump: np.ndarray
+    observe: np.ndarray
+    taps: np.ndarray
+
+
 class Channels:
-    """A layer of systems with one input and one output, ready to run with vectors of so many bytes.
+    """A layer of systems with one input and one output, ready to run on vectors.
 
     Parameters
     ----------
     layer : Layer
         With m = p = 1 and n >= 1.
-    vector : int
-        Bytes of a vector: 16, 32 or 64.
+    registers : Registers
     plain : BlockedProducts
         The same layer, for calls that the kernel does not serve.
 
@@ -123,18 +154,22 @@ class Channels:
     starts from another value than 0: such calls, and weights beyond the range of the precision, take `plain`.
     """
 
-    def __init__(self, layer: Layer, vector: int, plain: BlockedProducts) -> None:
+    def __init__(self, layer: Layer, registers: Registers, plain: BlockedProducts) -> None:
         self.layer, self.plain = layer, plain
-        self.vector = np.dtype([("lanes", layer.D.dtype, vector // layer.D.itemsize)])
-        self.B = layer.B[..., 0].astype(np.complex128)
-        self.dead = self.B == 0
-        sizes = np.abs(self.B[~self.dead])
-        self.halves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.vector = np.dtype([("lanes", layer.D.dtype, registers.size // layer.D.itemsize)])
+        rows = (None,) * (registers.steps // 3)
+        shapes = ((_COLUMNS, GROUP), (1, GROUP), (1, 1))
+        self.shapes = tuple((rows, (None,) * columns, (None,) * group) for columns, group in shapes)
+        B = layer.B[..., 0].astype(np.complex128)
+        self.dead = B == 0
+        self.folding = np.divide(1.0, B, out=np.zeros_like(B), where=~self.dead), B
+        sizes = np.abs(B[~self.dead])
+        self.halves: dict[str, tuple[Tables, ...]] = {}
         self.served = bool(np.all((sizes >= 1.0 / _SCALE) & (sizes <= _SCALE)))
         with np.errstate(over="ignore", invalid="ignore"):
             for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
                 self.halves[half] = self._packed(half)
-                self.served &= all(bool(np.isfinite(array["lanes"]).all()) for array in self.halves[half])
+                self.served &= all(np.isfinite(table["lanes"]).all() for group in self.halves[half] for table in group)
 
     def run(
         self,
@@ -150,7 +185,7 @@ class Channels:
         if not (self.served and alive):
             return self.plain.run(u, state, state_reverse, strict=strict, threads=threads)
         u = np.ascontiguousarray(u)
-        y = _aligned(u.shape, u.dtype)
+        y = aligned_empty(u.shape, u.dtype)
         last = self._half("causal", u, y, state, threads)
         if state_reverse is None:
             return Response(y, last, None)
@@ -158,52 +193,68 @@ class Channels:
 
     def _half(self, half: str, u: np.ndarray, y: np.ndarray, state: np.ndarray, threads: int | None) -> np.ndarray:
         """Run one half, which fills y or adds to it; its last state."""
-        weights, taps = self.halves[half]
+        tables = self.halves[half]
         rows, length, channels = u.shape
-        last, (blocks, order) = np.array(state), weights.shape[:2]
-        lines = self.vector.itemsize == _LINE and channels * u.itemsize % _LINE == 0
+        last, (blocks, _, order, _) = np.array(state), tables[0].observe.shape
+        lines = self.vector.itemsize == LINE and channels * u.itemsize % LINE == 0
         stream = lines and half == "causal" and y.nbytes > _STREAM_BYTES
 
-        def work(start: int, stop: int) -> None:
-            states = _aligned((blocks, order, 2), self.vector)
-            tiles = _aligned((2, min(PANEL, blocks) * CHUNK), self.vector)
-            reverse, part = half != "causal", (start, stop)
-            _respond(u, y, last, self.B, weights, taps, states, tiles, part, reverse, stream)
+        def run(start: int, stop: int) -> None:
+            tile, before = min(PANEL, blocks) * CHUNK, 2 * _STATES * _COLUMNS
+            space = own_memory((blocks * order + 2 * tile + before,), self.vector)
+            states, tiles = space[2 * tile + before :].reshape(blocks, order), space[: 2 * tile].reshape(2, tile)
+            states["lanes"][:, 2 * last.shape[-1] :] = 0.0
+            work, part, reverse = space[2 * tile : 2 * tile + before], (start, stop), half != "causal"
+            _respond(self.shapes, tables, u, y, last, self.folding, states, tiles, work, part, reverse, stream)
 
         if rows:
-            small = rows * length * self.B.size < _PART
-            for_each_part(work, rows * blocks, 1 if small else threads)
+            small = rows * length * self.dead.size < _PART
+            for_each_part(run, rows * blocks, 1 if small else threads)
         return last
 
-    def _packed(self, half: str) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (blocks, n, WEIGHTS) and taps (blocks, GROUP) of a half: "causal", "reverse" or "strict"."""
+    def _packed(self, half: str) -> tuple[Tables, ...]:
+        """Tables of a half, "causal", "reverse" or "strict", for groups of `GROUP` steps and of one."""
         C: Any = self.layer.C if half == "causal" else self.layer.C_reverse
-        gain = C[:, 0] * self.B
+        gain = C[:, 0] * self.folding[1]
         powers, low = _powers(np.where(self.dead, 0, self.layer.Lambda))
         aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later
-        taps = [np.sum(value, axis=-1, keepdims=True) for value in aged[:GROUP]]
+        taps = [np.sum(value, axis=-1).real for value in aged]
         if half == "causal":
-            taps[0] = taps[0] + self.layer.D[:, 0]
+            taps[0] = taps[0] + self.layer.D[:, 0, 0]
         elif half == "strict":
-            aged, taps = aged[:-1], [np.zeros_like(taps[0]), *taps[:-1]]
-        weights = self._lanes_last(np.stack([*powers, *aged[-GROUP:], low]))
-        blocks, order, lanes = weights.shape[1], weights.shape[2], weights.shape[-1]
-        weights = np.moveaxis(weights, 0, 2).reshape(blocks, order, WEIGHTS, lanes)
-        return self._vectors(weights), self._vectors(np.moveaxis(self._lanes_last(np.stack(taps))[:, :, 0, 0], 0, 1))
+            aged, taps = [gain, *aged], [np.zeros_like(taps[0]), *taps]
+        tables = [np.stack(values, axis=1) for values in (powers, aged[1:], taps)]
+        sizes = (GROUP, low), (1, np.zeros_like(low))
+        return tuple(self._tables(*(table[:, :size] for table in tables), low=lost) for size, lost in sizes)
 
-    def _lanes_last(self, values: np.ndarray) -> np.ndarray:
-        """Complex values (k, S, n) as (k, blocks, n, 2, lanes): blocks of channels, filled up with zeros."""
-        lanes = self.vector["lanes"].shape[0]
-        count, systems, order = values.shape
-        blocks = -(-systems // lanes)
-        padded = np.zeros((count, blocks * lanes, order, 2))
-        padded[:, :systems, :, 0], padded[:, :systems, :, 1] = values.real, values.imag
-        return np.moveaxis(padded.reshape(count, blocks, lanes, order, 2), 2, -1)
+    def _tables(self, powers: np.ndarray, observers: np.ndarray, taps: np.ndarray, low: np.ndarray) -> Tables:
+        """Tables for groups of T steps: powers and observers (S, T, n), taps (S, T), what the last power lacks."""
+        rows, (systems, size) = len(self.shapes[0][0]), taps.shape
+        tall, last = min(rows, size), powers[:, -1]
+        low = np.divide(low, last, out=np.zeros_like(low), where=np.abs(last) > _LEAST)
+
+        def by_unit(values: np.ndarray) -> np.ndarray:
+            """(S, k, n) as (S, units, k, rows)."""
+            parts = np.ascontiguousarray(values).view(np.float64)
+            parts = np.pad(parts, ((0, 0), (0, 0), (0, -parts.shape[-1] % rows)))
+            return np.swapaxes(parts.reshape(*parts.shape[:2], parts.shape[2] // rows, rows), 1, 2)
+
+        observe = np.swapaxes(by_unit(np.conj(observers)), 2, 3).reshape(systems, -1, size // tall, tall)
+        lags = np.arange(size)[:, None] - np.arange(size)
+        toeplitz = np.where(lags >= 0, taps[:, lags], 0.0).reshape(systems, size // tall, tall, size)
+        return Tables(
+            self._vectors(by_unit(powers[:, -2::-1])),
+            self._vectors(by_unit(np.stack([last, low], axis=1))),
+            self._vectors(np.swapaxes(observe, 1, 2)),
+            self._vectors(np.swapaxes(toeplitz, 2, 3)),
+        )
 
     def _vectors(self, values: np.ndarray) -> np.ndarray:
-        """Values (..., lanes) as vectors (...)."""
-        result = _aligned(values.shape[:-1], self.vector)
-        result["lanes"] = values
+        """Values (S, ...) as vectors (blocks, ...) of neighbouring systems, filled up with zeros."""
+        lanes = self.vector["lanes"].shape[0]
+        padded = np.pad(values, ((0, -len(values) % lanes), *((0, 0),) * (values.ndim - 1)))
+        result = aligned_empty((len(padded) // lanes, *values.shape[1:]), self.vector)
+        result["lanes"] = np.moveaxis(padded.reshape(len(result), lanes, *values.shape[1:]), 1, -1)
         return result
 
 
@@ -224,11 +275,3 @@ def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
         low = low * exact + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
         powers.append(re + 1j * im)
     return powers, powers[-1] - powers[-1].astype(Lambda.dtype) + low
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Uninitialised array that begins with a cache line."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    memory = np.empty(size + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(dtype).reshape(shape)

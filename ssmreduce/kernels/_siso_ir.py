@@ -1,12 +1,15 @@
-"""Vector code of the S4D kernel: a lane is a channel, and a state of every lane stays in registers over a tile.
+"""Vector code of the S4D kernel: a lane is a channel, and products with runs of inputs stay in vector registers.
 
 A vector is a record with the one field `lanes`, so that the type of an array says how many lanes it has; a tile is an
-array of vectors, one a step. Steps go in groups of `GROUP`: all outputs of a group follow from the state before it, and
-the state jumps over it, in 4 + 6 / GROUP multiplications and additions a step instead of 6, and with fewer roundings.
-The power of the pole that makes the jump has a low part too: its rounding alone would turn slow states at every jump.
+array of vectors, one a step. Steps go in groups of T. What the inputs of a group make of the states, and what outputs
+follow from the states before it, are matrix products (a matrix a lane) that take several groups at once; in between, a
+state jumps over a group, x <- lambda^T x + v. For n states that is 4 n + 3 n / T + T / 2 multiplications and additions
+a step instead of 6 n, at the speed of matrix products, and with fewer roundings.
+
+``shape`` is three tuples of None, whose lengths are part of their type: the rows of a product, the groups that it takes
+at once, and T. The tables that belong to it are those of `_siso.Tables`.
 """
 
-from contextlib import contextmanager
 from typing import Any
 
 import numba.extending
@@ -14,15 +17,12 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-GROUP = 6
-WEIGHTS = 4 * GROUP + 2  # vectors a state: powers of the pole, observers of a group, low part of the last power
-
 _INDEX = ir.IntType(64)
 intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
 
 
 class _Vectors:
-    """Loads, stores and arithmetic on the vectors of a record type."""
+    """Loads and stores of the vectors of a record type."""
 
     def __init__(self, context, builder, record):
         lanes = record.fields["lanes"].type
@@ -38,14 +38,27 @@ class _Vectors:
         data = data if offset is None else self.builder.gep(data, [offset])
         return self.builder.bitcast(data, self.type.as_pointer())
 
+    def at(self, pointer, index, scale=1):
+        """Pointer to the vector with the number index * scale."""
+        if isinstance(index, ir.Value):
+            return self.builder.gep(pointer, [self.builder.mul(index, _INDEX(scale))])
+        return self.builder.gep(pointer, [_INDEX(index * scale)])
+
     def load(self, pointer, index, aligned=True):
-        return self.builder.load(self._at(pointer, index), align=self.item * (self.width if aligned else 1))
+        return self.builder.load(self.at(pointer, index), align=self.item * (self.width if aligned else 1))
 
     def store(self, value, pointer, index, aligned=True):
-        return self.builder.store(value, self._at(pointer, index), align=self.item * (self.width if aligned else 1))
+        return self.builder.store(value, self.at(pointer, index), align=self.item * (self.width if aligned else 1))
 
-    def _at(self, pointer, index):
-        return self.builder.gep(pointer, [index if isinstance(index, ir.Value) else _INDEX(index)])
+
+class _Run(_Vectors):
+    """Groups that are taken at once: so many `columns`, each of `group` steps."""
+
+    def __init__(self, context, builder, record, shape):
+        super().__init__(context, builder, record)
+        self.rows, self.columns, self.group = (part.count for part in shape)
+        self.tall = min(self.rows, self.group)  # rows of a product that gives outputs
+        self.parts = range(self.group // self.tall)
 
     def fma(self, a, b, c):
         """Sum a b + c, fused where the processor can."""
@@ -53,116 +66,114 @@ class _Vectors:
         name = f"llvm.fmuladd.v{self.width}f{8 * self.item}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
-    @contextmanager
-    def groups(self, steps):
-        """Loop over the whole groups, with the first step of each."""
-        with cgutils.for_range(self.builder, self.builder.sdiv(steps, _INDEX(GROUP))) as loop:
-            yield self.builder.mul(loop.index, _INDEX(GROUP))
+    def rotated(self, pole, value, added):
+        """Complex pole * value + added, each a pair (re, im)."""
+        re = self.fma(pole[0], value[0], self.fma(self.builder.fneg(pole[1]), value[1], added[0]))
+        im = self.fma(pole[0], value[1], self.fma(pole[1], value[0], added[1]))
+        return re, im
 
-    @contextmanager
-    def rest(self, steps):
-        """Loop over the steps that are left after the groups."""
-        start = self.builder.mul(self.builder.sdiv(steps, _INDEX(GROUP)), _INDEX(GROUP))
-        with cgutils.for_range_slice(self.builder, start, steps, _INDEX(1)) as (index, _):
-            yield index
+    def products(self, sums, weights, values, strides, count):
+        """Sums [r][c] + the sum over k < count of weights[k, r] values[k strides[0] + c strides[1]]; count >= 1."""
+        builder, rows, columns = self.builder, range(len(sums)), range(self.columns)
+        before, body = builder.block, builder.append_basic_block("products")
+        after = builder.append_basic_block("summed")
+        builder.branch(body)
+        builder.position_at_end(body)
+        k, parts = builder.phi(_INDEX), [[builder.phi(self.type) for _ in columns] for _ in rows]
+        weights, values = self.at(weights, k, len(rows)), self.at(values, k, strides[0])
+        factors = [self.load(values, c * strides[1]) for c in columns]
+        totals = [[self.fma(self.load(weights, r), factors[c], parts[r][c]) for c in columns] for r in rows]
+        following = builder.add(k, _INDEX(1))
+        builder.cbranch(builder.icmp_signed("<", following, count), body, after)
+        sums = [(parts[r][c], sums[r][c], totals[r][c]) for r in rows for c in columns]
+        for phi, start, value in [(k, _INDEX(0), following), *sums]:
+            phi.add_incoming(start, before)
+            phi.add_incoming(value, body)
+        builder.position_at_end(after)
+        return totals
 
+    def drive(self, u, inject, jump, states, work):
+        """Take the states of `rows` rows over the groups; those before each group go to `work`."""
+        last = [self.load(u, (c + 1) * self.group - 1) for c in range(self.columns)]  # excites each state with weight 1
+        sums = [[ir.Constant(self.type, None)] * self.columns if r % 2 else last for r in range(self.rows)]
+        if self.group > 1:
+            sums = self.products(sums, inject, u, (1, self.group), _INDEX(self.group - 1))
+        pairs = range(0, self.rows, 2)
+        state, power = ([[self.load(place, i + part) for part in range(2)] for i in pairs] for place in (states, jump))
+        for c in range(self.columns):  # the states take turns: each waits for its own multiplications
+            for i in pairs:
+                for part in range(2):
+                    self.store(state[i // 2][part], work, (i + part) * self.columns + c)
+            state = [self.rotated(power[i // 2], state[i // 2], (sums[i][c], sums[i + 1][c])) for i in pairs]
+        for i in pairs:
+            end = state[i // 2] if self.group == 1 else self.rotated(self._lost(jump, i), state[i // 2], state[i // 2])
+            for part in range(2):
+                self.store(end[part], states, i + part)
 
-class _State:
-    """A state of every lane, held in registers, and its weights."""
+    def _lost(self, jump, i):
+        """What the rounding of the power took from a state over all groups, relative to it."""
+        count = ir.Constant(self.type, [float(self.columns)] * self.width)
+        return [self.builder.fmul(count, self.load(jump, self.rows + i + part)) for part in range(2)]
 
-    def __init__(self, vectors, weights, memory):
-        self.vectors, self.builder, self.memory = vectors, vectors.builder, memory
-        pairs = [tuple(vectors.load(weights, 2 * j + part) for part in range(2)) for j in range(WEIGHTS // 2)]
-        self.powers, self.observers, self.low = pairs[:GROUP], pairs[GROUP:-1], pairs[-1]
-        self.slots = [cgutils.alloca_once(self.builder, vectors.type) for _ in range(2)]
-        self._set(*(vectors.load(memory, part) for part in range(2)))
+    def places(self, part):
+        """Steps of one part of every group, [r][c]: outputs of one product."""
+        return [[c * self.group + part * self.tall + r for c in range(self.columns)] for r in range(self.tall)]
 
-    @property
-    def value(self):
-        return tuple(self.builder.load(slot) for slot in self.slots)
+    def read(self, y, part):
+        return [[self.load(y, place) for place in row] for row in self.places(part)]
 
-    def _set(self, re, im):
-        self.builder.store(re, self.slots[0])
-        self.builder.store(im, self.slots[1])
-
-    def _multiplied(self, weight, re, im):
-        """Product weight * state plus (re, im); an `im` of None is 0."""
-        (w_re, w_im), (x_re, x_im) = weight, self.value
-        im = self.builder.fmul(w_im, x_re) if im is None else self.vectors.fma(w_im, x_re, im)
-        re = self.vectors.fma(self.builder.fneg(w_im), x_im, re)
-        return self.vectors.fma(w_re, x_re, re), self.vectors.fma(w_re, x_im, im)
-
-    def observed(self, j, y):
-        """Y plus what the state contributes to the output j + 1 steps later."""
-        (w_re, w_im), (re, im) = self.observers[j], self.value
-        return self.vectors.fma(self.builder.fneg(w_im), im, self.vectors.fma(w_re, re, y))
-
-    def jump(self, inputs):
-        """Advance by as many steps as there are inputs, which all excite the state with weight 1."""
-        re, im = inputs[-1], None
-        for (w_re, w_im), u in zip(self.powers, reversed(inputs[:-1]), strict=False):
-            re = self.vectors.fma(w_re, u, re)
-            im = self.builder.fmul(w_im, u) if im is None else self.vectors.fma(w_im, u, im)
-        if len(inputs) == GROUP:
-            re, im = self._multiplied(self.low, re, im)
-        self._set(*self._multiplied(self.powers[len(inputs) - 1], re, im))
-
-    def write_back(self):
-        for part, value in enumerate(self.value):
-            self.vectors.store(value, self.memory, part)
-
-
-@intrinsic
-def respond(typingctx, y, u, weights, state, steps):
-    """Add to the tile y what a state contributes, and take it over the steps: weights (WEIGHTS,), state (2,)."""
-
-    def codegen(context, builder, signature, args):
-        vectors = _Vectors(context, builder, signature.args[0].dtype)
-        y, u, weights, memory = map(vectors.pointer, signature.args[:4], args[:4])
-        state = _State(vectors, weights, memory)
-
-        def group(first, size):
-            inputs = [vectors.load(u, builder.add(first, _INDEX(j))) for j in range(size)]
-            for j in range(size):
-                at = builder.add(first, _INDEX(j))
-                vectors.store(state.observed(j, vectors.load(y, at)), y, at)
-            state.jump(inputs)
-
-        with vectors.groups(args[4]) as first:
-            group(first, GROUP)
-        with vectors.rest(args[4]) as first:
-            group(first, 1)
-        state.write_back()
-        return context.get_dummy_value()
-
-    return types.void(y, u, weights, state, types.int64), codegen
+    def write(self, sums, y, part):
+        for row, places in zip(sums, self.places(part), strict=True):
+            for value, place in zip(row, places, strict=True):
+                self.store(value, y, place)
 
 
 @intrinsic
-def feed_through(typingctx, y, u, taps, steps, add):
-    """Fill the tile y, or add to it, with what inputs contribute to the outputs of their own group: taps (GROUP,)."""
+def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, order, runs):
+    """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
+
+    `units` times the rows of the shape is the length of `states`, `order` that of all states; `work` holds as many
+    vectors for each of the groups.
+    """
 
     def codegen(context, builder, signature, args):
-        vectors = _Vectors(context, builder, signature.args[0].dtype)
-        y, u, taps = map(vectors.pointer, signature.args[:3], args[:3])
-        add, taps = builder.trunc(args[4], ir.IntType(1)), [vectors.load(taps, j) for j in range(GROUP)]
-
-        def group(first, size):
-            inputs = [vectors.load(u, builder.add(first, _INDEX(j))) for j in range(size)]
-            for j in range(size):
-                at = builder.add(first, _INDEX(j))
-                total = builder.select(add, vectors.load(y, at), ir.Constant(vectors.type, None))
-                for lag in range(j + 1):
-                    total = vectors.fma(taps[lag], inputs[j - lag], total)
-                vectors.store(total, y, at)
-
-        with vectors.groups(args[3]) as first:
-            group(first, GROUP)
-        with vectors.rest(args[3]) as first:
-            group(first, 1)
+        run = _Run(context, builder, signature.args[1].dtype, signature.args[0])
+        y, u, inject, jump, observe, states, work = map(run.pointer, signature.args[1:8], args[1:8])
+        units, order, runs = args[8:]
+        with cgutils.for_range(builder, runs) as turn:
+            y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
+            with cgutils.for_range(builder, units) as unit:
+                sizes = (run.group - 1) * run.rows, 2 * run.rows, run.rows, run.rows * run.columns
+                tables = zip((inject, jump, states, work), sizes, strict=True)
+                run.drive(u_here, *(run.at(table, unit.index, size) for table, size in tables))
+            count = builder.mul(units, _INDEX(run.rows))
+            for part in run.parts:
+                weights = run.at(observe, order, part * run.tall)
+                sums = run.products(run.read(y_here, part), weights, work, (run.columns, 1), count)
+                run.write(sums, y_here, part)
         return context.get_dummy_value()
 
-    return types.void(y, u, taps, types.int64, types.boolean), codegen
+    index = types.int64
+    return types.void(shape, y, u, inject, jump, observe, states, work, index, index, index), codegen
+
+
+@intrinsic
+def feed_through(typingctx, shape, y, u, taps, runs, add):
+    """Fill the tile y, or add to it, with what inputs contribute to the outputs of their own group."""
+
+    def codegen(context, builder, signature, args):
+        run = _Run(context, builder, signature.args[1].dtype, signature.args[0])
+        y, u, taps = map(run.pointer, signature.args[1:4], args[1:4])
+        add, zero = builder.trunc(args[5], ir.IntType(1)), ir.Constant(run.type, None)
+        with cgutils.for_range(builder, args[4]) as turn:
+            y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
+            for part in run.parts:
+                starts = [[builder.select(add, value, zero) for value in row] for row in run.read(y_here, part)]
+                weights, count = run.at(taps, part * run.group * run.tall), _INDEX((part + 1) * run.tall)
+                run.write(run.products(starts, weights, u_here, (1, run.group), count), y_here, part)
+        return context.get_dummy_value()
+
+    return types.void(shape, y, u, taps, types.int64, types.boolean), codegen
 
 
 @intrinsic

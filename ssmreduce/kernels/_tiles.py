@@ -1,20 +1,17 @@
 """Wide layers packed for register tiles, and shared out between threads."""
 
-import math
-import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from . import _host
 from ._layer import Layer, Response
+from ._memory import LINE, aligned_empty, own_memory
 from ._mimo import respond
 from ._threads import thread_count, together
 
 _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay in the second-level cache
-_LINE = 64  # bytes of a cache line
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
-_OWN = threading.local()
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
 
@@ -72,7 +69,7 @@ class Tiles:
         self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, zeros)
         width = 2 * self.lanes * (self.panels + self.causal.C.shape[1])
         width = max(width, 2 * self.lanes * self.panels + self.inputs)
-        line = _LINE // self.dtype.itemsize
+        line = LINE // self.dtype.itemsize
         self.stride = (-(-width // line) | 1) * line  # an odd number of lines: no two rows share a set of the cache
 
     def run(
@@ -138,17 +135,9 @@ class Tiles:
     def _workspace(self, length: int, *, shared: bool) -> _Workspace:
         tiles = min(-(-length // self.steps), max(1, _CHUNK_BYTES // (self.stride * self.dtype.itemsize * self.steps)))
         shape = 1 + shared, tiles * self.steps + 1, self.stride
-        rows = _aligned_empty(shape, self.dtype) if shared else _own_memory(shape, self.dtype)
-        carry = _aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
+        rows = aligned_empty(shape, self.dtype) if shared else own_memory(shape, self.dtype)
+        carry = aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
         return _Workspace(rows, carry, np.zeros(1, np.int64))
-
-
-def _own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Array in memory that the thread keeps: the system takes long to hand out fresh pages."""
-    size = math.prod(shape) * dtype.itemsize + _LINE
-    if getattr(_OWN, "bytes", np.empty(0)).size < size:
-        _OWN.bytes = np.empty(size, np.uint8)
-    return _view(_OWN.bytes, shape, dtype)
 
 
 class _Share:
@@ -175,18 +164,7 @@ def _padded(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
     return np.pad(values, widths)
 
 
-def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Array that begins with a cache line."""
-    return _view(np.empty(math.prod(shape) * dtype.itemsize + _LINE, np.uint8), shape, dtype)
-
-
-def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Array at the first cache line of some bytes."""
-    start = -memory.__array_interface__["data"][0] % _LINE
-    return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-
-
 def _aligned(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    copy = _aligned_empty(values.shape, dtype)
+    copy = aligned_empty(values.shape, dtype)
     copy[...] = values
     return copy

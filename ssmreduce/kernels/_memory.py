@@ -1,0 +1,32 @@
+"""Arrays that begin with a cache line, and memory that a thread keeps."""
+
+import math
+import threading
+
+import numpy as np
+
+LINE = 64  # bytes of a cache line
+_OWN = threading.local()
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Uninitialised array that begins with a cache line."""
+    return _view(np.empty(_bytes(shape, dtype), np.uint8), shape, dtype)
+
+
+def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The same in memory that the thread keeps, until its next call: the system takes long to hand out fresh pages."""
+    size = _bytes(shape, dtype)
+    if getattr(_OWN, "bytes", np.empty(0)).size < size:
+        _OWN.bytes = np.empty(size, np.uint8)
+    return _view(_OWN.bytes, shape, dtype)
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return math.prod(shape) * dtype.itemsize + LINE
+
+
+def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Array at the first cache line of some bytes."""
+    start = -memory.__array_interface__["data"][0] % LINE
+    return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
