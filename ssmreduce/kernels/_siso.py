@@ -225,10 +225,11 @@ class Channels:
             aged, taps = [gain, *aged], [np.zeros_like(taps[0]), *taps]
         tables = [np.stack(values, axis=1) for values in (powers, aged[1:], taps)]
         sizes = (GROUP, low), (1, np.zeros_like(low))
-        return tuple(self._tables(*(table[:, :size] for table in tables), low=lost) for size, lost in sizes)
+        return tuple(self._tables([table[:, :size] for table in tables], lost) for size, lost in sizes)
 
-    def _tables(self, powers: np.ndarray, observers: np.ndarray, taps: np.ndarray, low: np.ndarray) -> Tables:
-        """Tables for groups of T steps: powers and observers (S, T, n), taps (S, T), what the last power lacks."""
+    def _tables(self, weights: list[np.ndarray], low: np.ndarray) -> Tables:
+        """Tables for groups of T steps from powers (S, T, n), observers (S, T, n), taps (S, T); `low` as of `_powers`."""
+        powers, observers, taps = weights
         rows, (systems, size) = len(self.shapes[0][0]), taps.shape
         tall, last = min(rows, size), powers[:, -1]
         low = np.divide(low, last, out=np.zeros_like(low), where=np.abs(last) > _LEAST)
