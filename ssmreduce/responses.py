@@ -159,10 +159,7 @@ def simulate_chunk(
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
     first = _flat_state(ssm, u, state, "state")
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None
-    module = engine_for(u, engine)
-    if isinstance(u, np.ndarray) and not module.all_finite(u):
-        raise NonFiniteError("u holds NaN or infinite values")
-    layer = _prepared(ssm, u, module)
+    layer = _prepared(ssm, u, engine_for(u, engine))
     y, last, last_reverse = layer.run(
         xp.reshape(u, (prod(lead), length, u.shape[-1])),
         first,

@@ -253,6 +253,24 @@ def test_one_number_that_is_not_finite(rng, engine, dtype, place, value):
         simulate(ssm, np.asfortranarray(u)[:, ::-1], engine=engine)
 
 
+@pytest.mark.parametrize("shape", [(40, 4, 3), (5, 1, 1, 40), (1, 1, 2)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 7, 500])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_inputs_that_reach_nothing_must_be_finite_too(shape, dtype, length, value):
+    """All parameters are 0: engines that look at what became of the inputs still see it."""
+    n, p, m, *batch = shape
+    ssm = DiagonalSSM(*(np.zeros((*batch, *last)) for last in ((n,), (n, m), (p, n), (p, m))))
+    width = int(np.prod(batch)) * m
+    for k in {0, length // 2, length - 1}:
+        for column in {0, width - 1}:
+            u = np.zeros((3, length, width), dtype)
+            u[1, k, column] = value
+            for threads in (1, 2):
+                with pytest.raises(NonFiniteError, match="u holds NaN or infinite values"):
+                    simulate(ssm, u, threads=threads)
+
+
 @pytest.mark.parametrize("threads", [0, -2])
 def test_threads_must_be_positive(rng, threads):
     with pytest.raises(UnknownNameError, match=f"threads must be at least 1, got {threads}"):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._arrays import Array, namespace
+from ..errors import NonFiniteError
 
 _BLOCK_BYTES = 2**21  # states of one block
 
@@ -29,6 +30,21 @@ class Response(NamedTuple):
     output: Array
     state: Array
     state_reverse: Array | None
+
+
+def require_finite(u: Array) -> None:
+    """Raise NonFiniteError for a host array that holds NaN or infinite values."""
+    if isinstance(u, np.ndarray) and not np.isfinite(u).all():
+        raise NonFiniteError("u holds NaN or infinite values")
+
+
+def require_finite_where(last: np.ndarray, u: np.ndarray) -> None:
+    """The same after the fact, at no cost: every state that has seen such an input ends as such; it can also overflow.
+
+    `last` (R, S, n), n >= 1, holds the last states.
+    """
+    if not np.isfinite(last[..., 0]).all():
+        require_finite(u)
 
 
 class Products:
@@ -57,7 +73,9 @@ class Products:
 
         `state` is before the first sample, `state_reverse` after the last; `strict`: the reverse half sees later
         samples only, x_{k+1} instead of x_k. `threads` is not used here: matrix products have their own threads.
+        Raises NonFiniteError where u is a host array with NaN or infinite values.
         """
+        require_finite(u)
         y, last = self.causal(u, state)
         if self.C_reverse is None:
             return Response(y, last, None)
@@ -122,6 +140,7 @@ class BlockedProducts(Products):
         steps = [slice(k, k + chunk) for k in range(0, length, chunk)]
         for row in (slice(i, i + block) for i in range(0, rows, block)):
             for step in steps:
+                require_finite(u[row, step])
                 y[row, step], last[row] = self.causal(u[row, step], last[row])
             for step in reversed(steps if self.C_reverse is not None else []):
                 more, last_reverse[row] = self.reverse(u[row, step], last_reverse[row], strict=strict)

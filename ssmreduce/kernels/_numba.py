@@ -55,19 +55,6 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     return states
 
 
-@numba.njit(cache=True, nogil=True)
-def _all_within(values: np.ndarray, bound: float) -> bool:
-    beyond = False
-    for i in range(values.shape[0]):  # without a way out, or it would not be compiled to vectors
-        beyond |= not (abs(values[i]) <= bound)
-    return not beyond
-
-
-def all_finite(u: np.ndarray) -> bool:
-    """See `_reference.all_finite`; at the speed of the memory."""
-    return _all_within(np.ascontiguousarray(u).reshape(-1), np.finfo(u.dtype).max)
-
-
 def prepare(layer: Layer) -> Products | _tiles.Tiles | _siso.Channels:
     """See `_reference.prepare`."""
     registers, plain = _host.registers(), BlockedProducts(layer, scan)

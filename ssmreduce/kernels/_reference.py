@@ -1,15 +1,9 @@
 """The reference engine: plain array code in any namespace, the documentation and the oracle of the other engines."""
 
 import array_api_compat
-import numpy as np
 
 from .._arrays import Array, namespace
 from ._layer import Layer, Products
-
-
-def all_finite(u: np.ndarray) -> bool:
-    """Whether no number of a host array is NaN or infinite."""
-    return bool(np.isfinite(u).all())
 
 
 def prepare(layer: Layer) -> Products:

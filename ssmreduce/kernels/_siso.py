@@ -7,7 +7,7 @@ import numpy as np
 
 from ._circle import two_product, two_sum
 from ._host import Registers
-from ._layer import BlockedProducts, Layer, Response
+from ._layer import BlockedProducts, Layer, Response, require_finite_where
 from ._memory import LINE, aligned_empty, own_memory
 from ._siso_ir import feed_through, fence, load, respond, store
 from ._threads import for_each_part
@@ -187,6 +187,7 @@ class Channels:
         u = np.ascontiguousarray(u)
         y = aligned_empty(u.shape, u.dtype)
         last = self._half("causal", u, y, state, threads)
+        require_finite_where(last, u)
         if state_reverse is None:
             return Response(y, last, None)
         return Response(y, last, self._half("strict" if strict else "reverse", u, y, state_reverse, threads))
@@ -228,7 +229,7 @@ class Channels:
         return tuple(self._tables([table[:, :size] for table in tables], lost) for size, lost in sizes)
 
     def _tables(self, weights: list[np.ndarray], low: np.ndarray) -> Tables:
-        """Tables for groups of T steps from powers (S, T, n), observers (S, T, n), taps (S, T); `low` as of `_powers`."""
+        """Tables for groups of T steps from powers and observers (S, T, n) and taps (S, T); `low` as of `_powers`."""
         powers, observers, taps = weights
         rows, (systems, size) = len(self.shapes[0][0]), taps.shape
         tall, last = min(rows, size), powers[:, -1]

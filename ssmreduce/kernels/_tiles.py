@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _host
-from ._layer import Layer, Response
+from ._layer import Layer, Response, require_finite_where
 from ._memory import LINE, aligned_empty, own_memory
 from ._mimo import respond
 from ._threads import thread_count, together
@@ -118,6 +118,7 @@ class Tiles:
 
         together(work, share.threads)
         last = [states for _, states, _ in runs]
+        require_finite_where(last[0], u)
         return Response(y, last[0], last[1] if self.reverse else None)
 
     def _half(self, C: np.ndarray, D: np.ndarray | None, scale: np.ndarray) -> _Half:
