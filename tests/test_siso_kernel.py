@@ -21,7 +21,7 @@ from oracles import (
 
 import ssmreduce
 from ssmreduce import DiagonalSSM, simulate, simulate_chunk
-from ssmreduce.kernels import Layer, _host, _numba, _siso
+from ssmreduce.kernels import Layer, _host, _memory, _numba, _siso
 from ssmreduce.kernels._layer import BlockedProducts
 
 CHUNK = _siso.CHUNK
@@ -146,7 +146,7 @@ def test_streaming_stores_change_no_bit(rng, monkeypatch):
     monkeypatch.setattr(_host, "registers", lambda: _host.Registers(64, 12))
     ssm, u = channels(rng, 32, 3, bidirectional=True), rng.normal(size=(2, 500, 32))
     cached = simulate(ssm, u)
-    monkeypatch.setattr(_siso, "_STREAM_BYTES", 0)
+    monkeypatch.setattr(_memory, "_STREAM_BYTES", 0)
     assert_same_bits(simulate(ssm, u, threads=2), cached)
 
 

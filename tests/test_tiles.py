@@ -14,7 +14,7 @@ from oracles import assert_same_bits, complex_normal, converted, loop_simulate, 
 import ssmreduce
 from ssmreduce import DiagonalSSM, responses, simulate, simulate_chunk
 from ssmreduce.errors import NonFiniteError
-from ssmreduce.kernels import _host, _numba, _threads, _tiles
+from ssmreduce.kernels import _host, _memory, _numba, _threads, _tiles
 from ssmreduce.kernels._host import Registers
 from ssmreduce.kernels._layer import BlockedProducts
 
@@ -128,6 +128,22 @@ def test_threads_change_no_bit(rng, path, small_chunks, dtype, bidirectional):
             assert_same_bits(more.state, one.state)
             if bidirectional:
                 assert_same_bits(more.state_reverse, one.state_reverse)
+
+
+@DTYPES
+@pytest.mark.parametrize("outputs", [64, 80, 70])
+def test_streaming_stores_change_no_bit(rng, monkeypatch, small_chunks, dtype, outputs):
+    """Sums of one part and of two (more than 256 numbers), whole panels of outputs and others."""
+    monkeypatch.setattr(_host, "registers", lambda: PATHS["avx512"])
+    for n, bidirectional in ((20, True), (150, False)):
+        ssm, u = random_ssm(rng, n, 9, outputs, bidirectional=bidirectional), rng.normal(size=(3, 61, 9)).astype(dtype)
+        runs = []
+        for limit, threads in ((2**40, 1), (0, 1), (0, 2)):
+            monkeypatch.setattr(_memory, "_STREAM_BYTES", limit)
+            runs.append(simulate(ssm, u, threads=threads))
+        assert_close(runs[0], loop_simulate(rounded(ssm, dtype), u.astype(float))[0], TOLERANCE[dtype])
+        for run in runs[1:]:
+            assert_same_bits(run, runs[0])
 
 
 @DTYPES

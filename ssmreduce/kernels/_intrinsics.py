@@ -45,10 +45,14 @@ class _Tile:
         places = [self.builder.gep(first, [_INDEX(2 * number + j)]) for j in range(2)]
         return [self.builder.load(place, align=self.bytes) for place in places]
 
-    def store_pair(self, pair, pointer):
+    def store_pair(self, pair, pointer, stream=False):
+        """Store two vectors; past the caches if `stream`, which takes vectors that are whole cache lines."""
         for j, part in enumerate(pair):
             first = self.builder.bitcast(pointer, part.type.as_pointer())
-            self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=self.bytes)
+            align = self.bytes * (self.lanes if stream else 1)
+            stored = self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=align)
+            if stream:
+                stored.set_metadata("nontemporal", self.builder.module.add_metadata([ir.IntType(32)(1)]))
 
     def converted(self, pair, scalar):
         """The pair in single or double precision."""
@@ -156,23 +160,43 @@ def _run_from_zero(tile, driven, start, powers, targets):
 
 
 @intrinsic
-def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride):
+def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride, stream):
     """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
 
-    Places and strides as in `drive`; `scale` is one row for all steps. `base` may be `out`.
+    Places and strides as in `drive`; `scale` is one row for all steps. `base` may be `out`, which is written past the
+    caches if `stream`.
     """
 
     def codegen(context, builder, signature, values):
         tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
-        _, _, rows_, stride, C_, count, scale_, base_, base_stride, out_, out_stride = values
+        _, _, rows_, stride, C_, count, scale_, base_, base_stride, out_, out_stride, stream = values
         sums = tile.products(tile.rows(tile.at(rows, rows_), stride), tile.at(C, C_), count)
         factors = tile.load_pair(tile.at(scale, scale_), 0)
         starts, targets = tile.rows(tile.at(base, base_), base_stride), tile.rows(tile.at(out, out_), out_stride)
-        for pair, start, target in zip(sums, starts, targets, strict=True):
-            tile.store_pair(map(tile.fma, factors, tile.load_pair(start, 0), pair), target)
+        totals = [
+            list(map(tile.fma, factors, tile.load_pair(start, 0), pair))
+            for pair, start in zip(sums, starts, strict=True)
+        ]
+        with builder.if_else(builder.trunc(stream, ir.IntType(1))) as branches:
+            for branch, past_caches in zip(branches, (True, False), strict=True):
+                with branch:
+                    for total, target in zip(totals, targets, strict=True):
+                        tile.store_pair(total, target, past_caches)
         return context.get_dummy_value()
 
-    return types.void(lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride), codegen
+    signature = lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride, types.boolean
+    return types.void(*signature), codegen
+
+
+@intrinsic
+def fence(typing):
+    """Make the stores that went past the caches visible to other threads."""
+
+    def codegen(context, builder, signature, values):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 @intrinsic

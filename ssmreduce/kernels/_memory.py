@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 LINE = 64  # bytes of a cache line
+_STREAM_BYTES = 2**22  # outputs beyond this size would only drive other things out of the caches
 _OWN = threading.local()
 
 
@@ -20,6 +21,14 @@ def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if getattr(_OWN, "bytes", np.empty(0)).size < size:
         _OWN.bytes = np.empty(size, np.uint8)
     return _view(_OWN.bytes, shape, dtype)
+
+
+def past_caches(y: np.ndarray, columns: int, vector: int) -> bool:
+    """Whether outputs go straight to memory: they are many, and vectors of so many bytes are whole cache lines.
+
+    `columns` is how many neighbouring numbers are written by one system.
+    """
+    return vector == LINE and columns * y.itemsize % LINE == 0 and y.nbytes > _STREAM_BYTES
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -11,7 +11,7 @@ scale   factors of what the sums of each panel of outputs are added to, 2 lanes 
 
 import numba
 
-from ._intrinsics import drive, meet, observe
+from ._intrinsics import drive, fence, meet, observe
 
 _DEPTH = 256  # numbers that are summed in a row; longer sums lose digits of single precision
 
@@ -51,31 +51,32 @@ def _observe_tile(tile, C, scale, index, rows, layout, t, count, target, way, sc
 
     `target` is the output, flat, the place of the tile in it, its stride and the width that is left from there.
     """
-    (lanes, steps, few), (stride, column, _), (y, y_at, y_stride, width), (reverse, strict) = tile, layout, target, way
+    (lanes, steps, few), (stride, column, _), width, (reverse, strict, stream) = tile, layout, target[3], way
     pair, depth = 2 * len(lanes), C.shape[2]
     tall = len(steps) if count - t > len(few) else len(few)
     valid, wide = min(tall, count - t), min(pair, width)
-    whole = valid == tall and wide == pair
-    out, out_at, out_stride = (y, y_at, y_stride) if whole else (scratch, 0, pair)
+    whole, sums = valid == tall and wide == pair, (scratch, 0, pair)
     here = (t + 1) * stride
     factors, base, base_at, base_stride = index * pair, rows, here + column + index % C.shape[1] * pair, stride
     if depth > column:  # D is in C: `base` is any number, times 0
         base, base_at, base_stride = scale, 0, 0
     if reverse:
-        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
+        factors, (base, base_at, base_stride) = scale.size - pair, target[:3] if whole else sums
         if not whole:
-            _move((y, y_at, y_stride), (scratch, 0, pair), valid, wide)
+            _move(target[:3], sums, valid, wide)
     here -= stride if strict else 0
     for k in range(0, depth, _DEPTH):
         places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
-        ends = (scale, factors), (base, base_at), base_stride, (out, out_at), out_stride
+        final = whole and k + _DEPTH >= depth
+        out, out_at, out_stride = target[:3] if final else sums
+        ends = (scale, factors), (base, base_at), base_stride, (out, out_at), out_stride, stream and final
         if tall == len(steps):
             observe(lanes, steps, *places, *ends)
         else:
             observe(lanes, few, *places, *ends)
-        factors, base, base_at, base_stride = scale.size - pair, out, out_at, out_stride
+        factors, (base, base_at, base_stride) = scale.size - pair, sums
     if not whole:
-        _move((scratch, 0, pair), (y, y_at, y_stride), valid, wide)
+        _move(sums, target[:3], valid, wide)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -114,11 +115,11 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
     some panels of states, and when all have done so observes some tiles. While one observes, another may already fill
     the other of the two chunks in `rows`. Returns how often the team has met.
     """
-    start, stop, member, members, met, reverse, strict = plan
+    start, stop, member, members, met, reverse, strict, stream = plan
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
     panels, out_panels, inputs, outputs = B.shape[1], C.shape[1], B.shape[2], y.shape[2] // systems
     chunk, layout = rows.shape[1] - 1, (rows.shape[2], panels * pair, inputs)
-    flat, way = y.reshape(-1), (reverse, strict)
+    flat, way = y.reshape(-1), (reverse, strict, stream)
     mine = _part(panels, member, members)
     for item in range(start, stop):
         row, system = item // systems, item % systems
@@ -142,4 +143,5 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
                 index = system * out_panels + panel
                 _observe_tile(tile, C, scale, index, here, layout, t, count, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
+    fence()
     return met

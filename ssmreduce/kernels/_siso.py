@@ -7,9 +7,10 @@ import numpy as np
 
 from ._circle import two_product, two_sum
 from ._host import Registers
+from ._intrinsics import fence
 from ._layer import BlockedProducts, Layer, Response, require_finite_where
-from ._memory import LINE, aligned_empty, own_memory
-from ._siso_ir import feed_through, fence, load, respond, store
+from ._memory import aligned_empty, own_memory, past_caches
+from ._siso_ir import feed_through, load, respond, store
 from ._threads import for_each_part
 
 GROUP = 8  # steps that a state jumps over
@@ -17,7 +18,6 @@ _COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers a
 CHUNK = 4 * _COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
 _STATES = 16  # that are taken at once over a tile: their tables stay in the first-level cache
 PANEL = 16  # blocks that are copied at once
-_STREAM_BYTES = 2**22  # outputs beyond this size go past the caches
 _PART = 2**18  # steps of single states that are worth another thread
 _LEAST = 1e-30  # modulus of a power from which on its rounding matters
 _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
@@ -197,8 +197,7 @@ class Channels:
         tables = self.halves[half]
         rows, length, channels = u.shape
         last, (blocks, _, order, _) = np.array(state), tables[0].observe.shape
-        lines = self.vector.itemsize == LINE and channels * u.itemsize % LINE == 0
-        stream = lines and half == "causal" and y.nbytes > _STREAM_BYTES
+        stream = half == "causal" and past_caches(y, channels, self.vector.itemsize)
 
         def run(start: int, stop: int) -> None:
             tile, before = min(PANEL, blocks) * CHUNK, 2 * _STATES * _COLUMNS

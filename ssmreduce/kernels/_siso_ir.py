@@ -206,14 +206,3 @@ def store(typingctx, scalars, at, tiles, index, stream):
         return context.get_dummy_value()
 
     return types.void(scalars, types.int64, tiles, types.int64, types.boolean), codegen
-
-
-@intrinsic
-def fence(typingctx):
-    """Make the stores that went past the caches visible to other threads."""
-
-    def codegen(context, builder, signature, args):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import _host
 from ._layer import Layer, Response, require_finite_where
-from ._memory import LINE, aligned_empty, own_memory
+from ._memory import LINE, aligned_empty, own_memory, past_caches
 from ._mimo import respond
 from ._threads import thread_count, together
 
@@ -83,10 +83,11 @@ class Tiles:
     ) -> Response:
         """See `Products.run`; the result does not depend on the number of threads."""
         u = np.ascontiguousarray(u)
-        y = np.empty((*u.shape[:2], self.systems * self.outputs), self.dtype)
-        runs = [(self.causal, np.array(state, order="C"), (0, 0))]
+        y = aligned_empty((*u.shape[:2], self.systems * self.outputs), self.dtype)
+        stream = past_caches(y, self.outputs, self.lanes * self.dtype.itemsize)
+        runs = [(self.causal, np.array(state, order="C"), (0, 0, int(stream)))]
         if self.reverse is not None:
-            runs.append((self.reverse, np.array(state_reverse, order="C"), (1, int(strict))))
+            runs.append((self.reverse, np.array(state_reverse, order="C"), (1, int(strict), 0)))
         share = _Share(u.shape[0] * self.systems, self.panels, thread_count(threads))
         teams = [self._workspace(u.shape[1], shared=True) for _ in range(share.left)]
 
