@@ -130,6 +130,18 @@ def loop_scan(Lambda, inputs, state, *, reverse):
     return states
 
 
+def loop_gradients(Lambda, inputs, state, weights):
+    """Of Re sum(weights * states) of sequences (R, L, n), the terms of that of Lambda, of the inputs and of the state.
+
+    The change of the sum is Re sum(gradient * change).
+    """
+    rows = range(len(inputs))
+    g = np.array([loop_scan(Lambda, weights[r], np.zeros_like(state[r]), reverse=True) for r in rows])
+    states = np.array([loop_scan(Lambda, inputs[r], state[r], reverse=False) for r in rows])
+    before = np.concatenate([state[:, None], states[:, :-1]], axis=1)
+    return before * g, g, Lambda.astype(complex) * g[:, 0]
+
+
 def slow_scan_case(rng, dtype, *, angle=1.5, length=16384):
     """Lambda (n,) near the circle, inputs (3, L, n): noise, a constant, none; states (3, n): zero but of the last."""
     gap, angle = np.array([1e-6, 1e-6, 1e-4, 1e-2]), np.array([0.0, 2.0, angle, -0.7])
@@ -142,6 +154,15 @@ def slow_scan_case(rng, dtype, *, angle=1.5, length=16384):
 def largest_errors(actual, exact):
     """Of every row and state (R, L, n), relative to its largest value in time."""
     return np.abs(np.asarray(actual) - exact).max(1) / np.abs(exact).max(1)
+
+
+def assert_long_gradients_are_exact(gradients, Lambda, inputs, state, weights):
+    """To the digits of single precision; a gradient of Lambda relative to the moduli of the terms that it sums up."""
+    poles, driven, first = map(np.asarray, gradients)
+    terms, *expected = loop_gradients(Lambda, inputs, state, weights)
+    np.testing.assert_array_less(np.abs(poles - terms.sum((0, 1))), 2e-6 * np.abs(terms).sum((0, 1)))
+    assert largest_errors(driven, expected[0]).max() <= 2e-7
+    np.testing.assert_allclose(first, expected[1], rtol=2e-6)
 
 
 def assert_long_layer_is_exact(rng, as_array):

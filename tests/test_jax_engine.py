@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from oracles import (
+    assert_long_gradients_are_exact,
     assert_long_layer_is_exact,
     complex_normal,
     converted,
@@ -102,9 +103,10 @@ def test_against_loops(rng, lead, length, batch, n, dtype, strict):
 
 
 @DIRECTIONS
-def test_single_precision_needs_no_x64(rng, reverse):
+@pytest.mark.parametrize("engine", [None, "reference"])
+def test_single_precision_needs_no_x64(rng, engine, reverse):
     case = [a.astype(np.complex64) for a in scan_case(rng, length=40)]
-    states = scan(*map(jnp.asarray, case), reverse=reverse)
+    states = scan(*map(jnp.asarray, case), reverse=reverse, engine=engine)
     assert states.dtype == np.complex64
     expected = looped(*case, reverse=reverse)
     np.testing.assert_allclose(states, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
@@ -113,11 +115,15 @@ def test_single_precision_needs_no_x64(rng, reverse):
 # ---------------------------------------------------------------- derivatives
 
 
+def lower_the_tree(patch):
+    patch.setattr(_jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+
+
 @pytest.fixture(params=["loop", "tree"])
 def lowered_form(request, monkeypatch):
     """What processors lower, and what other platforms do."""
     if request.param == "tree":
-        monkeypatch.setattr(_jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+        lower_the_tree(monkeypatch)
     _jax.scan.clear_cache()
     yield
     _jax.scan.clear_cache()
@@ -219,7 +225,9 @@ def test_accelerators_get_the_tree_and_processors_the_loop():
 
 def by_tree(Lambda, inputs, state, *, reverse):
     pairs = (_jax._parts(jnp.asarray(a)) for a in (np.broadcast_to(Lambda, state.shape), inputs.swapaxes(0, 1), state))
-    real, imaginary = jax.jit(_jax._tree_scan, static_argnames="reverse")(*pairs, reverse=reverse)
+    with pytest.MonkeyPatch.context() as patch:
+        lower_the_tree(patch)
+        real, imaginary = jax.jit(lambda *a: _jax._pair_scan(*a, reverse))(*pairs)
     return (np.asarray(real) + 1j * np.asarray(imaginary)).swapaxes(0, 1)
 
 
@@ -240,6 +248,17 @@ def test_long_sequences_in_single_precision(rng, angle, reverse):
     case = slow_scan_case(rng, np.complex64, angle=angle)
     exact = looped(*case, reverse=reverse)
     assert largest_errors(scan(*map(jnp.asarray, case), reverse=reverse), exact).max() <= 2e-7
+
+
+@pytest.mark.parametrize("angle", [1.5, np.pi / 2])
+def test_derivatives_of_long_sequences_in_single_precision(rng, angle):
+    case = slow_scan_case(rng, np.complex64, angle=angle)
+    weights = complex_normal(rng, *case[1].shape).astype(np.complex64)
+    gradient = jax.jit(jax.grad(lambda *a: jnp.sum((weights * scan(*a)).real), (0, 1, 2)))
+    assert_long_gradients_are_exact(gradient(*map(jnp.asarray, case)), *case, weights)
+    Lambda, inputs, _ = map(jnp.asarray, case)
+    change = jax.jvp(lambda v: scan(Lambda, v), (inputs,), (jnp.asarray(weights),))[1]
+    assert largest_errors(change, looped(case[0], weights, np.zeros_like(case[2]), reverse=False)).max() <= 2e-7
 
 
 def test_long_sequences_by_the_tree_in_single_precision(rng):

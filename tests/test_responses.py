@@ -1,5 +1,7 @@
 """simulate, impulse_response and frequency_response against loops, dense realisations and 50 digits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from oracles import (
@@ -76,10 +78,32 @@ def test_precision_follows_the_input(rng, engine, dtype, gap, rtol):
     np.testing.assert_array_less(np.abs(chunk.output - exact).max(), rtol * np.abs(exact).max())
 
 
+def held_in_single(array):
+    return array.astype(np.complex64 if array.dtype.kind == "c" else np.float32).astype(array.dtype)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [(np.float32, 2e-6), (np.float64, 1e-13)])
+@pytest.mark.parametrize(("batch", "n", "width"), [((), 4, 2), ((2,), 2, 1)])
+def test_long_sequences_of_slow_poles_by_the_reference(rng, dtype, limit, batch, n, width):
+    """Poles with 1 - abs(lambda) from 1e-6 to 0.1; parameters that both precisions hold exactly."""
+    strict = pytest.importorskip("array_api_strict")
+    angles = rng.uniform(-np.pi, np.pi, (*batch, n))
+    Lambda = (1 - np.geomspace(1e-6, 0.1, angles.size).reshape(angles.shape)) * np.exp(1j * angles)
+    ssm = replace(random_ssm(rng, n, width, width, batch=batch, conj_sym=True), Lambda=Lambda)
+    ssm = converted(ssm, held_in_single)
+    u = rng.normal(size=(16384, 2)).astype(dtype)
+    systems = [system_at(ssm, index) for index in np.ndindex(*batch)]
+    inputs = np.split(u, len(systems), axis=1)
+    exact = np.concatenate([mp_simulate(*pair) for pair in zip(systems, inputs, strict=True)], axis=1)
+    for as_array in (np.asarray, strict.asarray):
+        y = np.asarray(simulate(converted(ssm, as_array), as_array(u), engine="reference"))
+        np.testing.assert_array_less(np.abs(y - exact).max(0), limit * np.abs(exact).max(0))
+
+
 def test_single_precision_rounds_the_parameters_once(rng):
     """u in float32 gives the double result of the rounded system, up to single precision arithmetic, and not worse."""
     ssm = random_ssm(rng, 4, 2, 1, conj_sym=True)
-    rounded = converted(ssm, lambda a: a.astype(np.complex64 if a.dtype.kind == "c" else np.float32))
+    rounded = converted(ssm, held_in_single)
     u = rng.normal(size=(50, 2)).astype(np.float32)
     exact = simulate(rounded, u.astype(float))
     np.testing.assert_array_less(np.abs(simulate(ssm, u) - exact).max(), 2e-6 * np.abs(exact).max())

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from oracles import (
+    assert_long_gradients_are_exact,
     assert_long_layer_is_exact,
     complex_normal,
     converted,
@@ -245,7 +246,17 @@ def test_long_sequences_in_double_precision(rng):
     Lambda, inputs, state = slow_scan_case(rng, np.complex128)
     exact = np.array([mp_scan(Lambda, v, x) for v, x in zip(inputs, state, strict=True)])
     given = [tensor(a)[None] for a in (Lambda, inputs, state)]
-    assert largest_errors(_torch.scan(*given, reverse=False)[0], exact).max() <= 1e-13
+    for states in (_torch.scan(*given, reverse=False), _torch.tree_scan(*given, False)):
+        assert largest_errors(states[0], exact).max() <= 1e-13
+
+
+@pytest.mark.parametrize("angle", [1.5, np.pi / 2])
+def test_gradients_of_long_sequences_in_single_precision(rng, angle):
+    case = slow_scan_case(rng, np.complex64, angle=angle)
+    weights = complex_normal(rng, *case[1].shape).astype(np.complex64)
+    leaves = [tensor(a, requires_grad=True) for a in case]
+    gradients = torch.autograd.grad((tensor(weights) * scan(*leaves)).real.sum(), leaves)
+    assert_long_gradients_are_exact([g.conj().resolve_conj() for g in gradients], *case, weights)
 
 
 def test_long_sequences_of_a_layer_in_single_precision(rng):

@@ -54,7 +54,8 @@ def _respond(
     rows, length, _ = u.shape
     systems, outputs, inputs = layer.D.shape
     samples = jnp.swapaxes(u.reshape(rows, length, systems, inputs), 0, 1)
-    driven = tuple(jnp.einsum("krsm,snm->krsn", samples, B) for B in _parts(layer.B))
+    real, imaginary = (jnp.einsum("krsm,snm->krsn", samples, B) for B in _parts(layer.B))
+    driven = real, imaginary
     poles = _parts(jnp.broadcast_to(layer.Lambda, state.shape))
     states = _pair_scan(poles, driven, _parts(state), False)
     y = jnp.einsum("krsm,spm->krsp", samples, layer.D) + _observed(layer.C, states)
@@ -99,43 +100,36 @@ def _neighbours(states: Pair, first: Pair, reverse: bool) -> Pair:
     return real, imaginary
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _pair_scan(Lambda: Pair, v: Pair, first: Pair, reverse: bool) -> Pair:
-    """States (L, ...) from v (L, ...), Lambda and the first state (...)."""
-    return _by_platform(_compensated_loop, Lambda, v, first, reverse)
+    """States (L, ...) from v (L, ...), Lambda and the first state (...).
+
+    They solve a linear system, x_k - Lambda x_{k-1} = v_k; from that JAX derives its derivatives, which are such scans
+    again and keep the digits of the first one.
+    """
+    start = -1 if reverse else 0
+    real, imaginary = (a.at[start].add(b) for a, b in zip(v, _times(Lambda, first), strict=True))
+    nothing = jnp.zeros_like(first[0]), jnp.zeros_like(first[1])
+
+    def equation(x: Pair) -> Pair:
+        before = _times(Lambda, _neighbours(x, nothing, reverse))
+        return x[0] - before[0], x[1] - before[1]
+
+    backwards = _solver((Lambda[0], -Lambda[1]), not reverse)
+    return lax.custom_linear_solve(equation, (real, imaginary), _solver(Lambda, reverse), backwards)
 
 
-def _by_platform(loop: Callable[..., Pair], Lambda: Pair, v: Pair, first: Pair, reverse: bool) -> Pair:
-    return lax.platform_dependent(
-        Lambda, v, first, cpu=partial(loop, reverse=reverse), default=partial(_tree_scan, reverse=reverse)
-    )
+def _solver(Lambda: Pair, reverse: bool) -> Callable[[Callable, Pair], Pair]:
+    """The scan from the state 0, in the form that suits the platform; what it is given first is the equation."""
+    forms = {"cpu": partial(_loop, reverse=reverse), "default": partial(_tree_scan, reverse=reverse)}
+    return lambda _, v: lax.platform_dependent(Lambda, v, **forms)
 
 
-@_pair_scan.defjvp
-def _tangents(reverse: bool, primals: tuple, tangents: tuple) -> tuple[Pair, Pair]:
-    """A scan of d v + d Lambda x_{k-1}; JAX transposes it to the reversed scan."""
-    Lambda, _, first = primals
-    d_Lambda, d_v, d_first = tangents
-    states = _pair_scan(*primals, reverse)
-    driven = _plus(d_v, _times(d_Lambda, _neighbours(states, first, reverse)))
-    return states, _by_platform(_loop, Lambda, driven, d_first, reverse)
+def _loop(Lambda: Pair, v: Pair, *, reverse: bool) -> Pair:
+    """One sample after the other, the fastest on a CPU.
 
-
-def _loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
-    """One sample after the other, the fastest on a CPU; of linear operations only, so that JAX can transpose it."""
-
-    def step(x: Pair, v: Pair) -> tuple[Pair, Pair]:
-        x = _plus(_times(Lambda, x), v)
-        return x, x
-
-    return lax.scan(step, first, v, reverse=reverse)[1]
-
-
-def _compensated_loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
-    """The loop with a state that is a sum of two numbers: roundings do not pile up over a long sequence.
-
-    The leading half of the state is multiplied exactly, the rest need not be. Real and imaginary parts are one array,
-    and each step gives out the state before it: XLA would compute the step anew for every array that it writes.
+    The state is a sum of two numbers, so that roundings do not pile up over a long sequence: its leading half is
+    multiplied exactly, the rest need not be. Real and imaginary parts are one array, and each step gives out the state
+    before it: XLA would compute the step anew for every array that it writes.
     """
     direct, crossed = jnp.stack([Lambda[0], Lambda[0]]), jnp.stack([-Lambda[1], Lambda[1]])
     (direct1, direct2), (crossed1, crossed2) = _halves(direct), _halves(crossed)
@@ -150,17 +144,15 @@ def _compensated_loop(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> P
         total, further = _two_sum(total, v)
         return (total, small + (error + further)), state
 
-    start = jnp.stack(first)
-    (total, small), before = lax.scan(step, (start, jnp.zeros_like(start)), jnp.stack(v, axis=1), reverse=reverse)
+    zero = jnp.zeros_like(direct)
+    (total, small), before = lax.scan(step, (zero, zero), jnp.stack(v, axis=1), reverse=reverse)
     return _neighbours((before[:, 0], before[:, 1]), tuple(total + small), not reverse)
 
 
-def _tree_scan(Lambda: Pair, v: Pair, first: Pair, *, reverse: bool) -> Pair:
+def _tree_scan(Lambda: Pair, v: Pair, *, reverse: bool) -> Pair:
     """Steps logarithmic in the length: what `lax.associative_scan` does, for gates that do not change in time."""
     if reverse:
         v = v[0][::-1], v[1][::-1]
-    carried = _times(Lambda, first)
-    v = v[0].at[0].add(carried[0]), v[1].at[0].add(carried[1])
     states = _tree(_powers(Lambda, (v[0].shape[0] - 1).bit_length()), v)
     return (states[0][::-1], states[1][::-1]) if reverse else states
 
@@ -224,7 +216,5 @@ def _two_sum(a: jax.Array, b: jax.Array) -> Pair:
 def _halves(x: jax.Array) -> Pair:
     """Leading and trailing half of the digits, whose products are exact."""
     kind, digits = (jnp.int32, 12) if x.dtype == jnp.float32 else (jnp.int64, 27)
-    held = lax.stop_gradient(x)
-    leading = lax.bitcast_convert_type(lax.bitcast_convert_type(held, kind) & ~(2**digits - 1), x.dtype)
-    trailing = held - leading
-    return x - trailing, trailing
+    leading = lax.bitcast_convert_type(lax.bitcast_convert_type(x, kind) & ~(2**digits - 1), x.dtype)
+    return leading, x - leading

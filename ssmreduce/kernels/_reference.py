@@ -14,6 +14,9 @@ def prepare(layer: Layer) -> Products:
 def scan(Lambda: Array, inputs: Array, state: Array, *, reverse: bool) -> Array:
     """States x_k = Lambda x_{k-1} + v_k of S systems on R sequences each.
 
+    The state is carried in double precision where the namespace has it (JAX as it comes has not), and rounded where it
+    is stored: rounding errors of single precision would pile up over long sequences.
+
     Parameters
     ----------
     Lambda : array, shape (S, n), complex
@@ -28,13 +31,14 @@ def scan(Lambda: Array, inputs: Array, state: Array, *, reverse: bool) -> Array:
     -------
     array, shape (S, R, L, n), complex
     """
-    length = inputs.shape[2]
-    steps = range(length - 1, -1, -1) if reverse else range(length)
+    xp, length = namespace(inputs), inputs.shape[2]
+    wide = xp.result_type(inputs.dtype, xp.float64)
+    Lambda, state = (xp.astype(a, wide, copy=False) for a in (Lambda[:, None, :], state))
     states = {}
-    for k in steps:
-        state = Lambda[:, None, :] * state + inputs[:, :, k, :]
-        states[k] = state
-    return namespace(inputs).stack([states[k] for k in range(length)], axis=2)
+    for k in range(length - 1, -1, -1) if reverse else range(length):
+        state = Lambda * state + inputs[:, :, k, :]
+        states[k] = xp.astype(state, inputs.dtype, copy=False)
+    return xp.stack([states[k] for k in range(length)], axis=2)
 
 
 def cauchy_factor(Lambda: Array, gaps: Array, rows: Array) -> Array:

@@ -129,23 +129,37 @@ class _Scan(_Reversible):
 def tree_scan(Lambda: torch.Tensor, inputs: torch.Tensor, state: torch.Tensor, reverse: bool) -> torch.Tensor:
     """States in a number of steps logarithmic in the length: pairs of samples become one of half the length.
 
-    The powers of Lambda are squared in double precision, whose error doubles with each squaring.
+    The powers of Lambda are carried in double precision and with their rounding errors, which each squaring doubles.
     """
     v = inputs.flip(2) if reverse else inputs
     power = Lambda.to(torch.complex128)[:, None, None, :]
     carried = (power[:, :, 0] * state).to(v.dtype)[:, :, None]
-    states = _tree(power, torch.cat([v[:, :, :1] + carried, v[:, :, 1:]], dim=2))
+    states = _tree(power, torch.zeros_like(power), torch.cat([v[:, :, :1] + carried, v[:, :, 1:]], dim=2))
     return states.flip(2) if reverse else states
 
 
-def _tree(power: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+def _tree(power: torch.Tensor, error: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     length = v.shape[2]
     if length < 2:
         return v.clone()
-    gate = power.to(v.dtype)
-    odd = _tree(power * power, v[:, :, 1::2] + gate * v[:, :, : length - 1 : 2])
+    gate = (power + error).to(v.dtype)
+    odd = _tree(*_squared(power, error), v[:, :, 1::2] + gate * v[:, :, : length - 1 : 2])
     states = torch.empty_like(v, memory_format=torch.contiguous_format)
     states[:, :, 0] = v[:, :, 0]
     states[:, :, 1::2] = odd
     states[:, :, 2::2] = v[:, :, 2::2] + gate * odd[:, :, : (length - 1) // 2]
     return states
+
+
+def _squared(power: torch.Tensor, error: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rounded square of power + error, and what is missing of it."""
+    from ._circle import two_product, two_sum
+
+    multiply: Any = two_product.py_func
+    add: Any = two_sum.py_func
+    real, imaginary = power.real, power.imag
+    (square, missing), (other, other_missing) = multiply(real, real), multiply(imaginary, imaginary)
+    cross, cross_missing = multiply(real, imaginary)
+    difference, rest = add(square, -other)
+    own = torch.complex(rest + (missing - other_missing), 2.0 * cross_missing)
+    return torch.complex(difference, 2.0 * cross), own + (2.0 * power + error) * error
