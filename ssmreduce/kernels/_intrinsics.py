@@ -77,13 +77,28 @@ class _Tile:
         """Pointers to the rows of the tile."""
         return [self.builder.gep(pointer, [self.builder.mul(stride, _INDEX(t))]) for t in range(self.steps)]
 
+    def rows_at(self, place):
+        """Pointers to the rows of the tile from an address and a stride."""
+        address, stride = (self.builder.extract_value(place, i) for i in range(2))
+        return self.rows(self.builder.inttoptr(address, self.scalar.as_pointer()), stride)
+
     def spread(self, number):
         lane = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(lane, ir.Constant(self.vector, ir.Undefined), zeros)
 
-    def products(self, rows, weights, count):
-        """Sums over k of rows[t][k] (weights[k, 0], weights[k, 1]), a pair for each t; count >= 1."""
+    def fetch(self, pointer, index):
+        """Ask for the line of the cache that holds a number which is needed soon."""
+        place = self.builder.bitcast(self.builder.gep(pointer, [index]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [place.type, *[ir.IntType(32)] * 3])
+        fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(fetch, [place, *map(ir.IntType(32), (0, 2, 1))])  # to read, second-level cache, data
+
+    def products(self, rows, weights, count, ahead=None):
+        """Sums over k of rows[t][k] (weights[k, 0], weights[k, 1]), a pair for each t; count >= 1.
+
+        In step k fetch the number k * ahead[1] behind the pointer ahead[0].
+        """
         builder = self.builder
         before, body = builder.block, builder.append_basic_block("products")
         after = builder.append_basic_block("summed")
@@ -100,6 +115,8 @@ class _Tile:
             for part, total in zip(pair, totals[-1], strict=True):
                 part.add_incoming(ir.Constant(self.vector, None), before)
                 part.add_incoming(total, body)
+        if ahead:
+            self.fetch(ahead[0], builder.mul(k, ahead[1]))
         following = builder.add(k, _INDEX(1))
         k.add_incoming(following, body)
         _keep_rolled(builder.cbranch(builder.icmp_signed("<", following, count), body, after), builder.module)
@@ -116,7 +133,7 @@ def _keep_rolled(branch, module):
 
 
 @intrinsic
-def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry):
+def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step):
     """States of one panel over one tile of steps; each place is an array with an offset into it.
 
     `rows` and `states` are where the tile's first step has its inputs and keeps its states, `stride` apart from the
@@ -124,14 +141,16 @@ def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, 
 
     In single precision the tile runs from the state 0, and Lambda^t times the state before it is added: rounding errors
     do not pile up over the length of the sequence. `leaps` is Lambda to the number of steps.
+
+    Meanwhile numbers from the place `ahead` on, `ahead_step` apart, are fetched into the caches.
     """
-    places = (rows, states, B, powers, leaps, carry)
+    places = (rows, states, B, powers, leaps, carry, ahead)
 
     def codegen(context, builder, signature, values):
         tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
         stride, inputs = values[2], values[6]
-        at = [tile.at(place, values[i]) for place, i in zip(places, (3, 4, 5, 7, 8, 9), strict=True)]
-        driven = tile.products(tile.rows(at[0], stride), at[2], inputs)
+        at = [tile.at(place, values[i]) for place, i in zip(places, (3, 4, 5, 7, 8, 9, 10), strict=True)]
+        driven = tile.products(tile.rows(at[0], stride), at[2], inputs, (at[6], values[11]))
         targets, start = tile.rows(at[1], stride), tile.load_pair(at[5], 0, _DOUBLE)
         if tile.scalar == _DOUBLE:
             after = _run_plainly(tile, driven, start, tile.load_pair(at[3], 0), targets)
@@ -141,7 +160,8 @@ def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, 
         tile.store_pair(after, at[5])
         return context.get_dummy_value()
 
-    return types.void(lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry), codegen
+    signature = lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step
+    return types.void(*signature), codegen
 
 
 def _run_plainly(tile, driven, state, pole, targets):
@@ -160,19 +180,30 @@ def _run_from_zero(tile, driven, start, powers, targets):
 
 
 @intrinsic
-def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride, stream):
+def address(typing, array, offset):
+    """Where an element of a contiguous array lies: choosing between arrays would count references for every tile."""
+
+    def codegen(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        return builder.ptrtoint(builder.gep(data, [values[1]]), _INDEX)
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def observe(typing, lanes, steps, rows, stride, C, count, scale, base, out, stream):
     """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
 
-    Places and strides as in `drive`; `scale` is one row for all steps. `base` may be `out`, which is written past the
-    caches if `stream`.
+    Places and strides as in `drive`; `scale` is one row for all steps. `base` and `out` are an address and a stride and may
+    be the same; `out` is written past the caches if `stream`.
     """
 
     def codegen(context, builder, signature, values):
         tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
-        _, _, rows_, stride, C_, count, scale_, base_, base_stride, out_, out_stride, stream = values
+        _, _, rows_, stride, C_, count, scale_, base_, out_, stream = values
         sums = tile.products(tile.rows(tile.at(rows, rows_), stride), tile.at(C, C_), count)
         factors = tile.load_pair(tile.at(scale, scale_), 0)
-        starts, targets = tile.rows(tile.at(base, base_), base_stride), tile.rows(tile.at(out, out_), out_stride)
+        starts, targets = tile.rows_at(base_), tile.rows_at(out_)
         totals = [
             list(map(tile.fma, factors, tile.load_pair(start, 0), pair))
             for pair, start in zip(sums, starts, strict=True)
@@ -184,8 +215,7 @@ def observe(typing, lanes, steps, rows, stride, C, count, scale, base, base_stri
                         tile.store_pair(total, target, past_caches)
         return context.get_dummy_value()
 
-    signature = lanes, steps, rows, stride, C, count, scale, base, base_stride, out, out_stride, types.boolean
-    return types.void(*signature), codegen
+    return types.void(lanes, steps, rows, stride, C, count, scale, base, out, types.boolean), codegen
 
 
 @intrinsic

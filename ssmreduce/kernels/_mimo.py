@@ -11,7 +11,7 @@ scale   factors of what the sums of each panel of outputs are added to, 2 lanes 
 
 import numba
 
-from ._intrinsics import drive, fence, meet, observe
+from ._intrinsics import address, drive, fence, meet, observe
 
 _DEPTH = 256  # numbers that are summed in a row; longer sums lose digits of single precision
 
@@ -30,53 +30,62 @@ def _copy_inputs(u, where, reverse, rows, layout, share):
 
 
 @numba.njit(cache=True, nogil=True)
-def _drive_panel(tile, weights, index, rows, layout, at, count, carry):
-    """States of one panel, at a column of the rows, over a chunk; `carry` holds them before it and after a full one."""
+def _drive_panel(tile, weights, index, rows, layout, at, count, carry, ahead):
+    """States of one panel, at a column of the rows, over a chunk; `carry` holds them before it and after a full one.
+
+    `ahead` is a place from which on inputs are needed next, and how far to go there with each input: of the part that a
+    tile fetches, each panel fetches its share.
+    """
     (lanes, steps, few), (B, powers, leaps), (stride, column, inputs) = tile, weights, layout
     pair = 2 * len(lanes)
     places = (B, index * inputs * pair), inputs, (powers, index * len(steps) * pair), (leaps, index * pair), (carry, at)
     for j in range(pair):
         rows[at + j] = carry[at + j]
     for t in range(0, count, len(steps)):
-        here = (t + 1) * stride
+        here, fetched = (t + 1) * stride, ((ahead[0], ahead[1] + t * inputs), ahead[2])
         if count - t > len(few):
-            drive(lanes, steps, stride, (rows, here + column), (rows, here + at), *places)
+            drive(lanes, steps, stride, (rows, here + column), (rows, here + at), *places, *fetched)
         else:
-            drive(lanes, few, stride, (rows, here + column), (rows, here + at), *places)
+            drive(lanes, few, stride, (rows, here + column), (rows, here + at), *places, *fetched)
 
 
 @numba.njit(cache=True, nogil=True)
-def _observe_tile(tile, C, scale, index, rows, layout, t, count, target, way, scratch):
+def _observe_tile(tile, C, scale, index, rows, layout, t, count, y, target, way, scratch):
     """Outputs of one panel over one tile of a chunk, through `scratch` where the tile overlaps an end.
 
-    `target` is the output, flat, the place of the tile in it, its stride and the width that is left from there.
+    `target` is the place of the tile in the output, flat, its stride and the width that is left from there.
     """
-    (lanes, steps, few), (stride, column, _), width, (reverse, strict, stream) = tile, layout, target[3], way
+    (lanes, steps, few), (stride, column, _), (at, y_stride, width), (reverse, strict, stream) = (
+        tile,
+        layout,
+        target,
+        way,
+    )
     pair, depth = 2 * len(lanes), C.shape[2]
     tall = len(steps) if count - t > len(few) else len(few)
     valid, wide = min(tall, count - t), min(pair, width)
-    whole, sums = valid == tall and wide == pair, (scratch, 0, pair)
+    whole, ones, sums = valid == tall and wide == pair, scale.size - pair, (address(scratch, 0), pair)
+    final = (address(y, at), y_stride) if whole else sums
     here = (t + 1) * stride
-    factors, base, base_at, base_stride = index * pair, rows, here + column + index % C.shape[1] * pair, stride
+    factors, base = index * pair, (address(rows, here + column + index % C.shape[1] * pair), stride)
     if depth > column:  # D is in C: `base` is any number, times 0
-        base, base_at, base_stride = scale, 0, 0
+        base = address(scale, 0), 0
     if reverse:
-        factors, (base, base_at, base_stride) = scale.size - pair, target[:3] if whole else sums
+        factors, base = ones, final
         if not whole:
-            _move(target[:3], sums, valid, wide)
+            _move((y, at, y_stride), (scratch, 0, pair), valid, wide)
     here -= stride if strict else 0
     for k in range(0, depth, _DEPTH):
         places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
-        final = whole and k + _DEPTH >= depth
-        out, out_at, out_stride = target[:3] if final else sums
-        ends = (scale, factors), (base, base_at), base_stride, (out, out_at), out_stride, stream and final
+        last = k + _DEPTH >= depth
+        ends = (scale, factors), base, final if last else sums, stream and whole and last
         if tall == len(steps):
             observe(lanes, steps, *places, *ends)
         else:
             observe(lanes, few, *places, *ends)
-        factors, (base, base_at, base_stride) = scale.size - pair, sums
+        factors, base = ones, sums
     if not whole:
-        _move(sums, target[:3], valid, wide)
+        _move((scratch, 0, pair), (y, at, y_stride), valid, wide)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -120,7 +129,8 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
     panels, out_panels, inputs, outputs = B.shape[1], C.shape[1], B.shape[2], y.shape[2] // systems
     chunk, layout = rows.shape[1] - 1, (rows.shape[2], panels * pair, inputs)
     flat, way = y.reshape(-1), (reverse, strict, stream)
-    mine = _part(panels, member, members)
+    mine, pace = _part(panels, member, members), -(-len(tile[1]) // panels)
+    inputs_flat = u.reshape(-1)
     for item in range(start, stop):
         row, system = item // systems, item % systems
         _load_states(states[row, system], carry, mine, lanes)
@@ -129,9 +139,11 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
             here = rows[met // 2 % rows.shape[0]].reshape(-1)  # a team meets twice a chunk
             _copy_inputs(u, (row, first, system), reverse, here, layout, _part(count, member, members))
             met = meet(counter, met, members)
+            after = row * length + (length - first - 2 * chunk if reverse else first + count)
             for panel in range(mine[0], mine[1]):
                 index = system * panels + panel
-                _drive_panel(tile, (B, powers, leaps), index, here, layout, panel * pair, count, carry)
+                ahead = inputs_flat, max(0, after) * u.shape[2] + panel * inputs * pace, pace
+                _drive_panel(tile, (B, powers, leaps), index, here, layout, panel * pair, count, carry, ahead)
             met = meet(counter, met, members)
             step = -y.shape[2] if reverse else y.shape[2]
             y_at = (row * length + (length - 1 - first if reverse else first)) * y.shape[2] + system * outputs
@@ -139,9 +151,9 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
             work = _part(out_panels * tiles, member, members)
             for number in range(work[0], work[1]):
                 panel, t = number // tiles, number % tiles * len(tile[1])
-                target = flat, y_at + t * step + panel * pair, step, outputs - panel * pair
+                target = y_at + t * step + panel * pair, step, outputs - panel * pair
                 index = system * out_panels + panel
-                _observe_tile(tile, C, scale, index, here, layout, t, count, target, way, scratch)
+                _observe_tile(tile, C, scale, index, here, layout, t, count, flat, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
     fence()
     return met
