@@ -26,12 +26,13 @@ _SERVES = {
     "jax": ("JAX", array_api_compat.is_jax_array),
 }
 ENGINES = tuple(_SERVES)
+_BY_DEFAULT = ("numba", "jax", "torch", "cupy", "reference")
 
 
 def engine_for(array: Array, engine: str | None) -> ModuleType:
     """Module of the named engine; by default that of the array's library, or the reference where it has none."""
     if engine is None:
-        engine = next(name for name in reversed(ENGINES) if _SERVES[name][1](array))
+        engine = next(name for name in _BY_DEFAULT if _SERVES[name][1](array))
     elif engine not in ENGINES:
         raise UnknownNameError(f"there is no engine {engine!r}; choose from {', '.join(ENGINES)}")
     library, serves = _SERVES[engine]

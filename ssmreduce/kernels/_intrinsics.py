@@ -87,13 +87,6 @@ class _Tile:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(lane, ir.Constant(self.vector, ir.Undefined), zeros)
 
-    def fetch(self, pointer, index):
-        """Ask for the line of the cache that holds a number which is needed soon."""
-        place = self.builder.bitcast(self.builder.gep(pointer, [index]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [place.type, *[ir.IntType(32)] * 3])
-        fetch = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
-        self.builder.call(fetch, [place, *map(ir.IntType(32), (0, 2, 1))])  # to read, second-level cache, data
-
     def products(self, rows, weights, count, ahead=None):
         """Sums over k of rows[t][k] (weights[k, 0], weights[k, 1]), a pair for each t; count >= 1.
 
@@ -116,12 +109,20 @@ class _Tile:
                 part.add_incoming(ir.Constant(self.vector, None), before)
                 part.add_incoming(total, body)
         if ahead:
-            self.fetch(ahead[0], builder.mul(k, ahead[1]))
+            fetch(builder, ahead[0], builder.mul(k, ahead[1]))
         following = builder.add(k, _INDEX(1))
         k.add_incoming(following, body)
         _keep_rolled(builder.cbranch(builder.icmp_signed("<", following, count), body, after), builder.module)
         builder.position_at_end(after)
         return totals
+
+
+def fetch(builder, pointer, index):
+    """Ask for the line of the cache that holds a number which is needed soon."""
+    place = builder.bitcast(builder.gep(pointer, [index]), ir.IntType(8).as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [place.type, *[ir.IntType(32)] * 3])
+    ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(ask, [place, *map(ir.IntType(32), (0, 2, 1))])  # to read, into the second-level cache, data
 
 
 def _keep_rolled(branch, module):
@@ -194,8 +195,8 @@ def address(typing, array, offset):
 def observe(typing, lanes, steps, rows, stride, C, count, scale, base, out, stream):
     """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
 
-    Places and strides as in `drive`; `scale` is one row for all steps. `base` and `out` are an address and a stride and may
-    be the same; `out` is written past the caches if `stream`.
+    Places and strides as in `drive`; `scale` is one row for all steps. `base` and `out` are an address and a stride;
+    they may be equal. `out` is written past the caches if `stream`.
     """
 
     def codegen(context, builder, signature, values):

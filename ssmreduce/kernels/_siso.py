@@ -69,17 +69,23 @@ def _exchange(
 
 
 @numba.njit(cache=True, nogil=True)
-def _run(shape, tables, block, y, u, states, work, runs, add):
-    """Respond over `runs` times the steps of a shape in one block of channels; y += ... if `add`."""
+def _run(shape, tables, block, y, u, states, work, runs, add, inputs, ahead):
+    """Respond over `runs` times the steps of a shape in one block of channels; y += ... if `add`.
+
+    `ahead` is where among all inputs the next ones of such a block begin, and their stride.
+    """
     if runs == 0:
         return
     rows = len(shape[0])
     order, size = len(states), len(work) // (rows * len(shape[1]))
+    pace = -(-CHUNK * rows // (runs * order))
     feed_through(shape, y, u, tables.taps[block], runs, add)
     for unit in range(0, order // rows, size):
         inject, jump = tables.inject[block, unit:], tables.jump[block, unit:]
         observe, here = tables.observe[block, 0, unit * rows :], states[unit * rows :]
-        respond(shape, y, u, inject, jump, observe, here, work, min(size, order // rows - unit), order, runs)
+        units = min(size, order // rows - unit)
+        respond(shape, y, u, inject, jump, observe, here, work, units, order, runs, inputs, ahead, pace)
+        ahead = ahead[0] + units * runs * pace * ahead[1], ahead[1]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -107,14 +113,16 @@ def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, re
                 _load(u_tiles, inputs, at, stride, steps, width)
                 if reverse:
                     _load(y_tiles, outputs, at, stride, steps, width)
+                following = (sample * channels, last) if last < end else (sample * channels + steps * stride, begin)
                 for block in range(first, last):
+                    ahead = following[0] + (following[1] + block - first) * lanes, stride
                     y_here, u_here = y_tiles[(block - first) * CHUNK :], u_tiles[(block - first) * CHUNK :]
                     here = states[block]
-                    _run(many, groups, block, y_here, u_here, here, work, runs, reverse)
+                    _run(many, groups, block, y_here, u_here, here, work, runs, reverse, inputs, ahead)
                     y_here, u_here = y_here[steps - rest :], u_here[steps - rest :]
-                    _run(one, groups, block, y_here, u_here, here, work, rest // GROUP, reverse)
+                    _run(one, groups, block, y_here, u_here, here, work, rest // GROUP, reverse, inputs, ahead)
                     y_here, u_here = y_here[rest - rest % GROUP :], u_here[rest - rest % GROUP :]
-                    _run(step, single, block, y_here, u_here, here, work, rest % GROUP, reverse)
+                    _run(step, single, block, y_here, u_here, here, work, rest % GROUP, reverse, inputs, ahead)
                 _store(outputs, y_tiles, at, stride, steps, width, stream)
         _exchange(states, state[row], back, (begin, end), False)
     fence()

@@ -17,6 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ._intrinsics import fetch
+
 _INDEX = ir.IntType(64)
 intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
 
@@ -129,23 +131,30 @@ class _Run(_Vectors):
 
 
 @intrinsic
-def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, order, runs):
+def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, order, runs, inputs, ahead, pace):
     """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
 
     `units` times the rows of the shape is the length of `states`, `order` that of all states; `work` holds as many
-    vectors for each of the groups.
+    vectors for each of the groups. Meanwhile `pace` of the next `inputs`, which begin at ahead[0] with a stride of
+    ahead[1], are fetched for each unit.
     """
 
     def codegen(context, builder, signature, args):
         run = _Run(context, builder, signature.args[1].dtype, signature.args[0])
         y, u, inject, jump, observe, states, work = map(run.pointer, signature.args[1:8], args[1:8])
-        units, order, runs = args[8:]
+        units, order, runs, inputs, ahead, pace = args[8:]
+        inputs = context.make_array(signature.args[11])(context, builder, inputs).data
+        start, stride = (builder.extract_value(ahead, i) for i in range(2))
         with cgutils.for_range(builder, runs) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
             with cgutils.for_range(builder, units) as unit:
                 sizes = (run.group - 1) * run.rows, 2 * run.rows, run.rows, run.rows * run.columns
                 tables = zip((inject, jump, states, work), sizes, strict=True)
                 run.drive(u_here, *(run.at(table, unit.index, size) for table, size in tables))
+                count = builder.add(builder.mul(turn.index, units), unit.index)
+                with cgutils.for_range(builder, pace) as row:
+                    step = builder.add(builder.mul(count, pace), row.index)
+                    fetch(builder, inputs, builder.add(start, builder.mul(step, stride)))
             count = builder.mul(units, _INDEX(run.rows))
             for part in run.parts:
                 weights = run.at(observe, order, part * run.tall)
@@ -153,8 +162,9 @@ def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, 
                 run.write(sums, y_here, part)
         return context.get_dummy_value()
 
-    index = types.int64
-    return types.void(shape, y, u, inject, jump, observe, states, work, index, index, index), codegen
+    sizes = [types.int64] * 3
+    tables = inject, jump, observe
+    return types.void(shape, y, u, *tables, states, work, *sizes, inputs, ahead, types.int64), codegen
 
 
 @intrinsic
