@@ -12,7 +12,7 @@ from .errors import ShapeError, UnknownNameError
 from .gramians import require_stable
 from .peak_gain import peak_gain
 from .responses import simulate
-from .systems import DiagonalSSM, StateSpace, on_host
+from .systems import DiagonalSSM, StateSpace, on_host, require_diagonal
 
 _BLOCK = 1024
 
@@ -85,7 +85,10 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
 
 
 def _diagonal(ssm: DiagonalSSM | StateSpace) -> DiagonalSSM:
-    return from_state_space(ssm) if isinstance(ssm, StateSpace) else ssm
+    if isinstance(ssm, StateSpace):
+        return from_state_space(ssm)
+    require_diagonal(ssm)
+    return ssm
 
 
 def _causal(ssm: DiagonalSSM, B: np.ndarray, C: np.ndarray, D: np.ndarray, Lambda: np.ndarray) -> DiagonalSSM:

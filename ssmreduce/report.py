@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import require_kind
 from ._arrays import one_minus_abs
 from .certificates import certify
 from .errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError
-from .model import SSMModel, export
+from .model import MODEL_ADVICE, SSMModel, export
 from .norms import modal_hinf_norms
 from .responses import simulate
 from .systems import DiagonalSSM
@@ -143,6 +144,7 @@ def inspect(model: SSMModel) -> Inspection:
     >>> sr.inspect(sr.load("examples/s5_digits/model.safetensors")).layers[0].states
     64
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     layers = tuple(_inspect_layer(model, name) for name in model)
     return Inspection(layers, repr(model.adapter), _compact_size(model))
 
@@ -291,6 +293,10 @@ def compare(
     >>> [row.states for row in sr.compare(model, {"LAST": pruned}).rows]
     [256, 230]
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(candidates, Mapping, "candidates", "label -> reduced model is needed")
+    for label, candidate in candidates.items():
+        require_kind(candidate, SSMModel, f"the candidate {label!r}", MODEL_ADVICE)
     if not candidates:
         raise SelectionError("there is nothing to compare: give at least one candidate")
     if length < 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import array_api_compat
 import numpy as np
 
+from ._arguments import require_kind
 from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
 from .errors import PrecisionWarning, ShapeError
 
@@ -198,6 +199,16 @@ class StateSpace:
             raise ShapeError(f"A (n, n), B (n, m), C (p, n) and D (p, m) are needed, got {shapes}")
 
 
+def require_diagonal(ssm: DiagonalSSM, name: str = "ssm") -> None:
+    """Raise `ArgumentError` unless a diagonal system is given."""
+    require_kind(
+        ssm,
+        DiagonalSSM,
+        name,
+        "a DiagonalSSM is needed: model[layer] of a model, from_state_space(...) of a dense system",
+    )
+
+
 def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
     """Keep the states at `index`, shape (r,) or, for a batch of systems, (..., r); kept entries are unchanged."""
     xp = namespace(ssm.Lambda)
@@ -246,6 +257,7 @@ def conjugate_closed(ssm: DiagonalSSM) -> DiagonalSSM:
     >>> conjugate_closed(DiagonalSSM([0.5j], [[1.0]], [[2j]], [[0.0]], conj_sym=True)).Lambda
     array([0.+0.5j, 0.-0.5j])
     """
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
 
     def columns(C: Array) -> Array:
@@ -278,4 +290,5 @@ def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
     >>> unstable_states(DiagonalSSM([0.5, 1.001j], [[1], [1]], [[1, 1]], [[0]]))
     array([1])
     """
+    require_diagonal(ssm)
     return np.flatnonzero(to_numpy(one_minus_abs(ssm.Lambda)) <= 0)

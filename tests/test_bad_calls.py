@@ -1,4 +1,6 @@
-"""Calls of the calibrated verbs that a newcomer may get wrong: each is refused in words, none runs on in silence."""
+"""Calls that a newcomer may get wrong: each is refused in words, none runs on in silence."""
+
+import inspect
 
 import networks
 import numpy as np
@@ -8,6 +10,7 @@ import ssmreduce as sr
 from ssmreduce import errors
 
 LAYER = "layers.0.seq"
+DENSE = sr.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]])
 
 
 class Journey:
@@ -120,6 +123,19 @@ REDUCE = {
     "balanced without orders": (
         lambda j: sr.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
     ),
+    "a dense system beside a diagonal one": (
+        lambda j: sr.certify(j.model[LAYER], DENSE), errors.ArgumentError, "reduced is a St",
+    ),
+    "a dense system in a model": (
+        lambda j: sr.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
+    ),
+    "a diagonal system as a dense one": (
+        lambda j: sr.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
+    ),
+    "indices without a layer": (lambda j: sr.prune(j.model, [0, 1]), errors.ArgumentError, "layer name -> indices"),
+    "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
+    "a model without a label": (lambda j: sr.compare(j.model, [j.small]), errors.ArgumentError, "label -> reduced"),
+    "layers for models": (lambda j: sr.compare(j.model, j.small), errors.ArgumentError, "candidate.*is a DiagonalSSM"),
     "refit turned round": (lambda j: sr.refit(j.calibration, j.small), errors.ArgumentError, "reduced is a Calib"),
     "refit of one layer": (
         lambda j: sr.refit(j.small, j.calibration, layers=LAYER), errors.ArgumentError, "several names",
@@ -182,6 +198,39 @@ STATIONARY = {
     "no lag": ([], errors.ShapeError, "0 ... T"),
     "ragged": ([[1.0], [1.0, 2.0]], errors.ArgumentError, "real numbers"),
 }
+
+
+FUNCTIONS = {name: getattr(sr, name) for name in sr.__all__ if inspect.isfunction(getattr(sr, name))}
+PARAMETERS = {name: inspect.signature(function).parameters for name, function in FUNCTIONS.items()}
+FIRST = {name: next(iter(parameters.values())) for name, parameters in PARAMETERS.items()}
+UNCHECKED = {"simulate", "simulate_chunk", "impulse_response", "frequency_response"}  # yet
+OF_A_SYSTEM = [name for name, first in FIRST.items() if first.name == "ssm" and name not in UNCHECKED]
+OF_A_MODEL = [name for name, first in FIRST.items() if first.name == "model"]
+
+
+def called_with(value, name):
+    """Call a public function with its first argument wrong; what else it needs is never looked at."""
+    first, *others = PARAMETERS[name].values()
+    needed = [p.name for p in others if p.name == "order" or (p.default is p.empty and p.kind is not p.VAR_KEYWORD)]
+    return FUNCTIONS[name](**{first.name: value}, **dict.fromkeys(needed, abs))
+
+
+@pytest.mark.parametrize("name", OF_A_SYSTEM)
+def test_functions_of_a_system_refuse_what_is_none(j, name):
+    assert FIRST[name].annotation in (sr.DiagonalSSM, sr.DiagonalSSM | sr.StateSpace)
+    others = {"a SSMModel": j.model, "None": None, "a ndarray": j.u}
+    if FIRST[name].annotation is sr.DiagonalSSM:
+        others["a StateSpace"] = DENSE
+    for words, other in others.items():
+        with pytest.raises(errors.ArgumentError, match=f"ssm is {words}.*a DiagonalSSM is needed"):
+            called_with(other, name)
+
+
+@pytest.mark.parametrize("name", OF_A_MODEL)
+def test_functions_of_a_model_refuse_what_is_none(j, name):
+    for other in (j.model[LAYER], None, "model.npz"):
+        with pytest.raises(errors.ArgumentError, match="a model is needed, as load"):
+            called_with(other, name)
 
 
 @pytest.mark.parametrize("case", CALIBRATE)

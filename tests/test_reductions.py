@@ -170,7 +170,7 @@ def test_refusals_of_reduce(rng):
         sr.reduce(model, {"nowhere": 3})
     with pytest.raises(SelectionError, match="equal parts"):
         sr.reduce(model, {"layers.0": 7})
-    with pytest.raises(UnknownNameError, match="'compensated' has no option 'refits'; choose from criterion, refit, it"):
+    with pytest.raises(UnknownNameError, match="'compensated' has no option 'refits'; choose from criterion, refit"):
         sr.reduce(model, {"layers.0": 6}, method="compensated", refits="C")
     with pytest.raises(UnknownNameError, match="'hankel' has no option 'iterations'; it has none"):
         sr.reduce(model, {}, method="hankel", iterations=3)
