@@ -203,7 +203,7 @@ STATIONARY = {
 FUNCTIONS = {name: getattr(sr, name) for name in sr.__all__ if inspect.isfunction(getattr(sr, name))}
 PARAMETERS = {name: inspect.signature(function).parameters for name, function in FUNCTIONS.items()}
 FIRST = {name: next(iter(parameters.values())) for name, parameters in PARAMETERS.items()}
-UNCHECKED = {"simulate", "simulate_chunk", "impulse_response", "frequency_response"}  # yet
+UNCHECKED = {"simulate", "simulate_chunk", "impulse_response", "frequency_response"}  # do not look at it yet
 OF_A_SYSTEM = [name for name, first in FIRST.items() if first.name == "ssm" and name not in UNCHECKED]
 OF_A_MODEL = [name for name, first in FIRST.items() if first.name == "model"]
 
