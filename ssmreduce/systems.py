@@ -7,7 +7,7 @@ import array_api_compat
 import numpy as np
 
 from ._arguments import require_kind
-from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
+from ._arrays import Array, as_double, namespace, numbers_of, one_minus_abs, to_numpy
 from .errors import PrecisionWarning, ShapeError
 
 _SINGLE_GAP = 6e-6  # rounding lambda to single precision changes a smaller 1 - |lambda| by more than 1 %
@@ -49,7 +49,7 @@ class DiagonalSSM:
     NonFiniteError
         NaN or infinite entries (checked for NumPy arrays).
     ArrayKindError
-        A complex D, or arrays of two libraries.
+        A complex D, text or objects for numbers, masked entries, or arrays of two libraries.
 
     Warns
     -----
@@ -80,7 +80,7 @@ class DiagonalSSM:
         single = isinstance(self.Lambda, np.ndarray) and self.Lambda.dtype in (np.complex64, np.float32)
         for name in ("Lambda", "B", "C", "D", "C_reverse"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "C_reverse":
                 object.__setattr__(self, name, as_double(value, complex_=name != "D", name=name))
         self._check_shapes()
         if single:
@@ -189,7 +189,7 @@ class StateSpace:
 
     def __post_init__(self) -> None:
         for name in ("A", "B", "C", "D"):
-            object.__setattr__(self, name, as_double(np.asarray(getattr(self, name)), complex_=False, name=name))
+            object.__setattr__(self, name, as_double(numbers_of(getattr(self, name), name), complex_=False, name=name))
         shapes = {name: getattr(self, name).shape for name in ("A", "B", "C", "D")}
         fits = all(len(shape) == 2 for shape in shapes.values())
         if fits:
