@@ -28,8 +28,7 @@ def namespace(*arrays: Array) -> Any:
 
 def as_double(value: Array, *, complex_: bool, name: str) -> Array:
     """Convert to complex128 (float64) in the value's own namespace; NumPy results are private and read-only."""
-    if isinstance(value, np.ndarray) or not array_api_compat.is_array_api_obj(value):
-        value = numbers_of(value, name)
+    value = as_array(value, name)
     xp = namespace(value)
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
         raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
@@ -45,6 +44,12 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
             raise NonFiniteError(f"{name} holds NaN or infinite values")
         value.flags.writeable = False
     return value
+
+
+def as_array(value: Any, name: str) -> Array:
+    """An array of another library as it is, anything else as NumPy's `numbers_of`."""
+    foreign = array_api_compat.is_array_api_obj(value) and not array_api_compat.is_numpy_array(value)
+    return value if foreign else numbers_of(value, name)
 
 
 def numbers_of(value: Any, name: str) -> np.ndarray:
