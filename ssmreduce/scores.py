@@ -311,6 +311,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     if callable(method):
         return method, getattr(method, "__name__", type(method).__name__), allocation or "global"
     criterion = method
+    require_kind(method, str, "method", "a name or a function is needed")
     if method in PRESETS:
         if allocation is not None and method != "random":
             raise UnknownNameError(

@@ -46,6 +46,10 @@ class Journey:
         options = {"ratio": 0.8, "refine": 0, **options}
         return sr.compress(self.model, batches, options.pop("layer_inputs", self.layer_inputs), outputs, **options)
 
+    def compare(self, inputs=None, **options):
+        options = {"length": 8, "certificates": False, **options}
+        return sr.compare(self.model, {"small": self.small}, inputs=inputs, **options)
+
     def search(self, evaluate=lambda model: float(sum(model.orders.values())), **options):
         return sr.search(self.model, self.calibration, evaluate, **{"max_loss": 300, **options})
 
@@ -200,6 +204,40 @@ STATIONARY = {
 }
 
 
+COMPARE = {
+    "a length in words": (lambda j: j.compare(length="8"), errors.ArgumentError, "length must be a number, got '8'"),
+    "half a step": (lambda j: j.compare(length=2.5), errors.SelectionError, "length must be a whole number"),
+    "no function": (lambda j: j.compare(evaluate=3), errors.ArgumentError, "evaluate is 3"),
+    "nothing returned": (lambda j: j.compare(evaluate=lambda m: None), errors.ArgumentError, "evaluate returns must"),
+    "one array of inputs": (lambda j: j.compare(j.u), errors.ArgumentError, "inputs is a ndarray"),
+    "complex inputs": (
+        lambda j: j.compare({k: u + 0j for k, u in j.inputs.items()}), errors.ArrayKindError, f"{LAYER}' must be real",
+    ),
+    "inputs in words": (
+        lambda j: j.compare({k: u.astype(str) for k, u in j.inputs.items()}), errors.ArrayKindError, "not numbers",
+    ),
+    "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
+    "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
+    "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.ArgumentError, "a name or a function"),
+    "a ratio in words": (lambda j: sr.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
+}  # fmt: skip
+
+SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
+MEASURE = {
+    "an accuracy in words": (lambda: sr.peak_gain(SYSTEM, rtol="1e-3"), errors.ArgumentError, "rtol must be a number"),
+    "no accuracy": (lambda: sr.certify(SYSTEM, SYSTEM, rtol=np.inf), errors.UnknownNameError, "rtol and max_samples"),
+    "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
+    "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
+    "no lags": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
+    "half a lag": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
+    "threads in words": (
+        lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
+    ),
+    "no threads": (
+        lambda: sr.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
+    ),
+}  # fmt: skip
+
 FUNCTIONS = {name: getattr(sr, name) for name in sr.__all__ if inspect.isfunction(getattr(sr, name))}
 PARAMETERS = {name: inspect.signature(function).parameters for name, function in FUNCTIONS.items()}
 FIRST = {name: next(iter(parameters.values())) for name, parameters in PARAMETERS.items()}
@@ -266,6 +304,25 @@ def test_search(j, case):
     call, error, text = SEARCH[case]
     with pytest.raises(error, match=text):
         call(j)
+
+
+@pytest.mark.parametrize("case", COMPARE)
+def test_comparisons(j, case):
+    call, error, text = COMPARE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", MEASURE)
+def test_measures(case):
+    call, error, text = MEASURE[case]
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_inputs_of_a_comparison_may_be_lists(j):
+    listed = j.compare({name: u.tolist() for name, u in j.inputs.items()})
+    assert listed.to_dict() == j.compare(j.inputs).to_dict()
 
 
 @pytest.mark.parametrize("case", STATIONARY)

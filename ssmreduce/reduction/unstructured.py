@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._arguments import require_kind
+from .._arguments import real_number, require_kind
 from ..errors import SelectionError
 from ..model import MODEL_ADVICE, SSMModel, replace_system
 from ..systems import DiagonalSSM
@@ -45,7 +45,7 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     0.5
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
-    if not 0 <= ratio < 1:
+    if not 0 <= real_number(ratio, "ratio") < 1:
         raise SelectionError(f"ratio is the share of entries to zero and must be in [0, 1), got {ratio}")
     rng = np.random.default_rng(seed)
     for name, ssm in model.items():
