@@ -311,8 +311,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     if callable(method):
         return method, getattr(method, "__name__", type(method).__name__), allocation or "global"
     criterion = method
-    require_kind(method, str, "method", "a name or a function is needed")
-    if method in PRESETS:
+    if isinstance(method, str) and method in PRESETS:
         if allocation is not None and method != "random":
             raise UnknownNameError(
                 f"the method {method!r} brings its own allocation; for another one give its criterion "
@@ -323,7 +322,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     if criterion == "random":
         rng = np.random.default_rng(seed)
         return (lambda ssm: rng.random(ssm.Lambda.shape)), method, allocation or "global"
-    if criterion not in CRITERIA:
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
         known = ", ".join([*PRESETS, *CRITERIA])
         raise UnknownNameError(f"there is no method {method!r}; choose from {known}, or give a function")
     return CRITERIA[criterion], method, allocation or "global"

@@ -218,7 +218,7 @@ COMPARE = {
     ),
     "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
     "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
-    "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.ArgumentError, "a name or a function"),
+    "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.UnknownNameError, "or give a function"),
     "a ratio in words": (lambda j: sr.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
 }  # fmt: skip
 
