@@ -229,7 +229,7 @@ def draw(curves, path):
     axes[0].set(xlabel="real order N", ylabel="seconds, one thread")
     axes[1].set(xlabel="inputs = outputs")
     for axis in axes:
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0.0, 1.0))  # above, where it hides no point
         axis.grid(which="both", alpha=0.3)
     figure.savefig(path, dpi=150)
 

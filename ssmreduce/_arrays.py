@@ -7,7 +7,8 @@ import array_api_compat
 import array_api_compat.numpy
 import numpy as np
 
-from .errors import ArrayKindError, NonFiniteError
+from ._arguments import described
+from .errors import ArrayKindError, NonFiniteError, ShapeError
 
 Array = Any
 """An array of any namespace that array-api-compat knows (NumPy, CuPy, PyTorch, JAX, ...)."""
@@ -27,8 +28,7 @@ def namespace(*arrays: Array) -> Any:
 
 def as_double(value: Array, *, complex_: bool, name: str) -> Array:
     """Convert to complex128 (float64) in the value's own namespace; NumPy results are private and read-only."""
-    if not array_api_compat.is_array_api_obj(value):
-        value = np.asarray(value)
+    value = as_array(value, name)
     xp = namespace(value)
     if xp.isdtype(value.dtype, "complex floating") and not complex_:
         raise ArrayKindError(f"{name} must be real, got dtype {value.dtype}")
@@ -44,6 +44,25 @@ def as_double(value: Array, *, complex_: bool, name: str) -> Array:
             raise NonFiniteError(f"{name} holds NaN or infinite values")
         value.flags.writeable = False
     return value
+
+
+def as_array(value: Any, name: str) -> Array:
+    """An array of another library as it is, anything else as NumPy's `numbers_of`."""
+    foreign = array_api_compat.is_array_api_obj(value) and not array_api_compat.is_numpy_array(value)
+    return value if foreign else numbers_of(value, name)
+
+
+def numbers_of(value: Any, name: str) -> np.ndarray:
+    """A NumPy array, or what NumPy makes of lists, without subclasses; text, dates, objects and masks are refused."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{name} is {described(value)} whose rows have different lengths") from None
+    if not np.can_cast(array.dtype, np.complex128, "same_kind"):
+        raise ArrayKindError(f"{name} is {described(value)}, not numbers (dtype {array.dtype})")
+    if np.ma.is_masked(value):
+        raise ArrayKindError(f"{name} has masked entries; fill them")
+    return array
 
 
 def to_numpy(value: Array) -> np.ndarray:

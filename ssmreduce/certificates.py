@@ -9,7 +9,7 @@ from .errors import ShapeError
 from .hankel import hankel_singular_values
 from .peak_gain import peak_gain
 from .reduction._base import output_rows, real_factor, real_outputs, single_systems, stable_part, widening
-from .systems import DiagonalSSM, on_host, take_states, unstable_states
+from .systems import DiagonalSSM, on_host, require_diagonal, take_states, unstable_states
 
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
 
@@ -147,6 +147,8 @@ def error_system(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:
     >>> error_system(ssm, take_states(ssm, np.array([0]))).Lambda
     array([0.5+0.j])
     """
+    require_diagonal(ssm)
+    require_diagonal(reduced, "reduced")
     kinds = [(one.batch, one.inputs, one.outputs, one.bidirectional) for one in (ssm, reduced)]
     if kinds[0] != kinds[1]:
         raise ShapeError(f"{reduced!r} does not fit {ssm!r}: batch, inputs, outputs and halves must be the same")

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import require_kind
 from ._arrays import to_numpy
 from ._optional import optional_import
 from .errors import NotRepresentableError
-from .systems import DiagonalSSM, StateSpace
+from .systems import DiagonalSSM, StateSpace, require_diagonal
 
 
 def to_state_space(ssm: DiagonalSSM) -> StateSpace:
@@ -37,6 +38,7 @@ def to_state_space(ssm: DiagonalSSM) -> StateSpace:
     >>> to_state_space(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]))
     StateSpace(A=array([[0.5]]), B=array([[1.]]), C=array([[0.5]]), D=array([[1.]]))
     """
+    require_diagonal(ssm)
     if ssm.batch or ssm.bidirectional:
         raise NotRepresentableError(f"a dense system holds one causal system, not {ssm!r}; convert each on its own")
     Lambda, B, C, D = (to_numpy(value) for value in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
@@ -81,6 +83,7 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
     >>> from_state_space(StateSpace([[0.5]], [[1.0]], [[0.5]], [[1.0]]))
     DiagonalSSM(order=1, inputs=1, outputs=1, conj_sym=True, causal)
     """
+    require_kind(system, StateSpace, "system", "a StateSpace is needed; see also from_dlti and from_control")
     Lambda, V = np.linalg.eig(system.A)
     Lambda, V = Lambda.astype(np.complex128), V.astype(np.complex128)
     if Lambda.size and np.linalg.cond(V) > 1e10:

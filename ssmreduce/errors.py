@@ -14,7 +14,7 @@ class ShapeError(SSMReduceError, ValueError):
 
 
 class ArrayKindError(SSMReduceError, TypeError):
-    """Complex numbers where real ones are needed, another precision, or arrays of two libraries in one call."""
+    """Complex numbers where real ones are needed, what is no number, another precision, or arrays of two libraries."""
 
 
 class NonFiniteError(SSMReduceError, ValueError):

@@ -12,7 +12,7 @@ from .errors import ShapeError, UnknownNameError
 from .gramians import require_stable
 from .peak_gain import peak_gain
 from .responses import simulate
-from .systems import DiagonalSSM, StateSpace, on_host
+from .systems import DiagonalSSM, StateSpace, on_host, require_diagonal
 
 _BLOCK = 1024
 
@@ -77,15 +77,22 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
     ssm = _diagonal(ssm)
     if ssm.batch:
         raise ShapeError(f"one system is needed, not {ssm!r}; take the systems of the batch one by one")
-    if not isinstance(horizon, numbers.Integral) or horizon < 1:
-        raise UnknownNameError(f"the horizon must be a whole number from 1 on, got {horizon!r}")
+    _check_count(horizon, "the horizon")
     ssm = on_host(ssm)
     lower = _lanczos(ssm, horizon, rtol)
     return GainBounds(lower, max(lower, _weighted_bound(ssm, horizon)))
 
 
+def _check_count(value: int, name: str) -> None:
+    if not isinstance(value, numbers.Integral) or value < 1:
+        raise UnknownNameError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
 def _diagonal(ssm: DiagonalSSM | StateSpace) -> DiagonalSSM:
-    return from_state_space(ssm) if isinstance(ssm, StateSpace) else ssm
+    if isinstance(ssm, StateSpace):
+        return from_state_space(ssm)
+    require_diagonal(ssm)
+    return ssm
 
 
 def _causal(ssm: DiagonalSSM, B: np.ndarray, C: np.ndarray, D: np.ndarray, Lambda: np.ndarray) -> DiagonalSSM:
@@ -164,6 +171,8 @@ def peak_to_peak_bounds(ssm: DiagonalSSM | StateSpace, *, max_lags: int = 65536,
     ------
     UnstableSystemError
         Poles on or outside the unit circle.
+    UnknownNameError
+        A `max_lags` that is no whole number from 1 on.
     NotRepresentableError
         A dense system that is not diagonalisable.
 
@@ -179,6 +188,7 @@ def peak_to_peak_bounds(ssm: DiagonalSSM | StateSpace, *, max_lags: int = 65536,
     """
     ssm = _diagonal(ssm)
     require_stable(ssm, "the peak-to-peak gain")
+    _check_count(max_lags, "max_lags")
     Lambda, B, C, D = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
     halves = [C] if ssm.C_reverse is None else [C, to_numpy(ssm.C_reverse)]
     total = np.abs(D + ssm.kappa * sum(np.real(half @ B) for half in halves))

@@ -10,7 +10,7 @@ import numpy as np
 from ._arrays import Array, is_traced, namespace, one_minus_abs2
 from .dense import dense_gramian_factors
 from .errors import NotCausalError, UnknownNameError, UnstableSystemError
-from .systems import DiagonalSSM, StateSpace, unstable_states
+from .systems import DiagonalSSM, StateSpace, require_diagonal, unstable_states
 
 FORMS = ("scan", "textbook")
 _SAFE_PIVOT = 1e-5  # of a Cholesky factor with unit diagonal: below it, a formed Gramian has lost half its digits
@@ -44,6 +44,7 @@ def require_stable(ssm: DiagonalSSM, what: str) -> None:
     Inside a JAX transformation the poles cannot be looked at, and nothing is checked. From a device one truth value is
     read.
     """
+    require_diagonal(ssm)
     if is_traced(ssm.Lambda) or bool(namespace(ssm.Lambda).all(one_minus_abs2(ssm.Lambda) > 0)):
         return
     bad = unstable_states(ssm)
@@ -57,6 +58,7 @@ def require_stable(ssm: DiagonalSSM, what: str) -> None:
 
 def require_causal(ssm: DiagonalSSM, what: str) -> None:
     """Raise `NotCausalError` for a bidirectional system."""
+    require_diagonal(ssm)
     if ssm.bidirectional:
         raise NotCausalError(
             f"{what} is defined for causal systems, and {ssm!r} also runs backwards; pass one half (C or C_reverse), "

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ._arguments import require_kind
 from .errors import NotRepresentableError, UnknownLayerError, UnknownNameError
-from .systems import DiagonalSSM, take_states
+from .systems import DiagonalSSM, require_diagonal, take_states
 from .trees import Params, rebuild
 
 FORMS = ("compact", "mask", "padded")
@@ -181,7 +182,9 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     >>> replace_system(model, "layers.0.seq", ssm).orders["layers.0.seq"]
     1
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     model.require(name)
+    require_diagonal(ssm)
     keep = {key: value for key, value in model.keep.items() if key != name}
     return replace(model, keep=keep, systems={**model.systems, name: ssm})
 
@@ -280,6 +283,7 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
     >>> export(pruned)["layers.0.seq.B"].shape, export(pruned, form="mask")["layers.0.seq.B"].shape
     ((3, 32, 2), (64, 32, 2))
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     if form not in FORMS:
         raise UnknownNameError(f"there is no form {form!r}; choose from {', '.join(FORMS)}")
     if model.systems and form != "compact":

@@ -6,11 +6,12 @@ from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2
 from .dense import dense_h2_norm
 from .errors import NonFiniteError
 from .gramians import one_minus_products, require_stable
-from .systems import DiagonalSSM, StateSpace
+from .systems import DiagonalSSM, StateSpace, require_diagonal
 
 
 def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
     """Squared Euclidean norms of each state's row of B and columns of C and C_reverse (0 where there is none)."""
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
 
     def squared(matrix: Array, axis: int) -> Array:
@@ -59,8 +60,8 @@ def modal_hinf_norms(ssm: DiagonalSSM) -> Array:
     >>> modal_hinf_norms(DiagonalSSM(Lambda=[0.5], B=[[2.0]], C=[[3.0]], D=[[0.0]]))
     array([12.])
     """
-    xp = namespace(ssm.Lambda)
     b, c, reverse = squared_norms(ssm)
+    xp = namespace(ssm.Lambda)
     gain = xp.sqrt(b) * (xp.sqrt(c) + xp.sqrt(reverse))
     gap = one_minus_abs(ssm.Lambda)
     return _inf_where_unstable(gain / xp.where(gap > 0, gap, xp.ones_like(gap)), gap, gain > 0)
@@ -96,8 +97,8 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
     >>> modal_h2_norms(DiagonalSSM(Lambda=[0.6], B=[[2.0]], C=[[2.0]], D=[[0.0]]))
     array([5.])
     """
-    xp = namespace(ssm.Lambda)
     b, c, reverse = squared_norms(ssm)
+    xp = namespace(ssm.Lambda)
     gap = one_minus_abs2(ssm.Lambda)
     energy = (c + reverse) * b
     value = energy / xp.where(gap > 0, gap, xp.ones_like(gap))

@@ -7,7 +7,7 @@ import numpy as np
 
 from ._arrays import Array, namespace, one_minus_abs, to_numpy
 from .peak_gain import peak_gain
-from .systems import DiagonalSSM
+from .systems import DiagonalSSM, require_diagonal
 
 _POLISH = 4
 _RTOL = 1e-12
@@ -53,6 +53,7 @@ def pair_hinf_norms(ssm: DiagonalSSM, *, threads: int | None = None) -> Array:
     >>> pair_hinf_norms(DiagonalSSM([0.5], [[2.0]], [[3.0]], [[0.0]], conj_sym=True)).round(12)
     array([24.])
     """
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
     if ssm.C_reverse is not None:
         return _bidirectional(ssm, threads)

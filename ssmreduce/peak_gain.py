@@ -1,7 +1,9 @@
 """Certified peak gain and H-infinity norm of whole layers; the theory page "Peak gain" proves the bracket."""
 
+import math
 from dataclasses import replace
 
+from ._arguments import real_number, whole_number
 from ._arrays import Array
 from .conversions import to_state_space
 from .errors import ShapeError, UnknownNameError
@@ -59,7 +61,7 @@ def peak_gain(
     NotCausalError
         Level sets of a bidirectional system.
     UnknownNameError
-        Another `method`; `rtol` or `max_samples` that is not positive.
+        Another `method`; `rtol` or `max_samples` that is not positive, or infinite.
     ShapeError
         Level sets of a batch.
 
@@ -77,7 +79,8 @@ def peak_gain(
     >>> round(peak.gain, 12), round(peak.omega, 12)
     (2.0, 0.0)
     """
-    if not rtol > 0 or (max_samples is not None and max_samples < 1):
+    samples = None if max_samples is None else whole_number(max_samples, "max_samples")
+    if not 0 < real_number(rtol, "rtol") < math.inf or samples == 0:
         raise UnknownNameError(f"rtol and max_samples must be positive, got {rtol} and {max_samples}")
     if method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
@@ -88,8 +91,8 @@ def peak_gain(
     require_stable(ssm, "the peak gain")
     if method == "level-set":
         return _by_level_sets(ssm, rtol)
-    if method == "exclusion" or max_samples is not None or ssm.batch:
-        return exclusion_peak_gain(ssm, rtol, max_samples or exclusion_budget(ssm), threads)
+    if method == "exclusion" or samples or ssm.batch:
+        return exclusion_peak_gain(ssm, rtol, samples or exclusion_budget(ssm), threads)
     return _cheapest(ssm, rtol)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import one_minus_abs
+from ._arguments import real_number, require_callable, require_kind, whole_number
+from ._arrays import as_double, numbers_of, one_minus_abs
 from .certificates import certify
 from .errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError
-from .model import SSMModel, export
+from .model import MODEL_ADVICE, SSMModel, export
 from .norms import modal_hinf_norms
 from .responses import simulate
 from .systems import DiagonalSSM
@@ -143,6 +144,7 @@ def inspect(model: SSMModel) -> Inspection:
     >>> sr.inspect(sr.load("examples/s5_digits/model.safetensors")).layers[0].states
     64
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     layers = tuple(_inspect_layer(model, name) for name in model)
     return Inspection(layers, repr(model.adapter), _compact_size(model))
 
@@ -291,9 +293,17 @@ def compare(
     >>> [row.states for row in sr.compare(model, {"LAST": pruned}).rows]
     [256, 230]
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(candidates, Mapping, "candidates", "label -> reduced model is needed")
+    for label, candidate in candidates.items():
+        require_kind(candidate, SSMModel, f"the candidate {label!r}", MODEL_ADVICE)
+    if evaluate is not None:
+        require_callable(evaluate, "evaluate", "a function from a model to a number is needed")
+    if inputs is not None:
+        require_kind(inputs, Mapping, "inputs", "layer name -> array is needed")
     if not candidates:
         raise SelectionError("there is nothing to compare: give at least one candidate")
-    if length < 1:
+    if (length := whole_number(length, "length")) < 1:
         raise ShapeError(f"length must be at least 1, got {length}")
     if "original" in candidates:
         raise SelectionError("the label 'original' is taken; give the candidate another one")
@@ -312,13 +322,14 @@ def compare(
     rows = tuple(_row(label, one, layers[label], evaluate) for label, one in everyone.items())
     if inputs is None:
         return Comparison(rows, length, seed)
-    return Comparison(rows, next(iter(inputs.values())).shape[-2], seed, "the inputs given")
+    return Comparison(rows, np.shape(next(iter(inputs.values())))[-2], seed, "the inputs given")
 
 
 def _given(inputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if name not in inputs:
         raise UnknownLayerError(f"inputs hold nothing for layer {name!r}; they have {', '.join(inputs)}")
-    return np.asarray(inputs[name], dtype=np.float64)
+    what = f"the input of layer {name!r}"
+    return as_double(numbers_of(inputs[name], what), complex_=False, name=what)
 
 
 def _certified(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[float, float, float]:
@@ -327,7 +338,7 @@ def _certified(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[float, float, fl
 
 
 def _row(label: str, model: SSMModel, layers: list[LayerComparison], evaluate: Callable | None) -> ComparisonRow:
-    value = None if evaluate is None else float(evaluate(model))
+    value = None if evaluate is None else real_number(evaluate(model), "what evaluate returns")
     return ComparisonRow(label, sum(layer.states for layer in layers), _compact_size(model), tuple(layers), value)
 
 

@@ -5,7 +5,7 @@ from math import prod
 import array_api_compat
 import numpy as np
 
-from ._arrays import Array, namespace
+from ._arrays import Array, as_array, namespace
 from .errors import ArrayKindError, ShapeError
 from .kernels import engine_for
 
@@ -45,7 +45,7 @@ def scan(
     ShapeError
         Shapes that do not fit, or L = 0.
     ArrayKindError
-        `inputs` that are not complex, or arrays of two libraries.
+        `inputs` that are not complex, text or objects for numbers, or arrays of two libraries.
     UnknownNameError
         An engine that is not there, or does not serve the library.
 
@@ -59,7 +59,8 @@ def scan(
     >>> scan(np.array([0.5]), np.array([[1.0 + 0j], [0.0], [0.0]])).real.ravel()
     array([1.  , 0.5 , 0.25])
     """
-    Lambda, inputs = (a if array_api_compat.is_array_api_obj(a) else np.asarray(a) for a in (Lambda, inputs))
+    Lambda, inputs = as_array(Lambda, "Lambda"), as_array(inputs, "inputs")
+    state = None if state is None else as_array(state, "state")
     xp = namespace(Lambda, inputs, state)
     if inputs.dtype not in (xp.complex64, xp.complex128):
         raise ArrayKindError(f"inputs has dtype {inputs.dtype}; expected complex64 or complex128")

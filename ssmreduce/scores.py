@@ -6,9 +6,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from ._arguments import require_kind
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
-from .model import SSMModel
+from .model import MODEL_ADVICE, SSMModel
 from .norms import modal_h2_norms, modal_hinf_norms, squared_norms
 from .pair_norms import pair_hinf_norms
 from .systems import DiagonalSSM
@@ -104,8 +105,8 @@ def magnitude(ssm: DiagonalSSM) -> Array:
     >>> magnitude(DiagonalSSM([0.5], [[2.0]], [[3.0]], [[0.0]]))
     array([9.])
     """
-    xp = namespace(ssm.Lambda)
     b, c, reverse = squared_norms(ssm)
+    xp = namespace(ssm.Lambda)
     return xp.abs(ssm.Lambda) ** 2 * b * (xp.sqrt(c) + xp.sqrt(reverse)) ** 2
 
 
@@ -281,6 +282,7 @@ def score(
     >>> float(scores["layers.0.seq"].max())
     1.0
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     criterion, label, allocation = _resolve(method, allocation, seed)
     if scope not in ("layer", "system"):
         raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
@@ -309,7 +311,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     if callable(method):
         return method, getattr(method, "__name__", type(method).__name__), allocation or "global"
     criterion = method
-    if method in PRESETS:
+    if isinstance(method, str) and method in PRESETS:
         if allocation is not None and method != "random":
             raise UnknownNameError(
                 f"the method {method!r} brings its own allocation; for another one give its criterion "
@@ -320,7 +322,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     if criterion == "random":
         rng = np.random.default_rng(seed)
         return (lambda ssm: rng.random(ssm.Lambda.shape)), method, allocation or "global"
-    if criterion not in CRITERIA:
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
         known = ", ".join([*PRESETS, *CRITERIA])
         raise UnknownNameError(f"there is no method {method!r}; choose from {known}, or give a function")
     return CRITERIA[criterion], method, allocation or "global"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from ._arguments import real_number, require_callable, require_kind, whole_number
 from .calibration import Calibration
 from .errors import NonFiniteError, SelectionError, UnattainableError
-from .model import SSMModel
+from .model import MODEL_ADVICE, SSMModel
 from .reduction import elimination_path, elimination_scores, prune, refit
 from .scores import Scores
 from .selection import select
@@ -136,6 +136,7 @@ def search(
     >>> sum(result.model.orders.values())
     101
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     _check(evaluate, finish, max_loss, tolerance)
     scores = elimination_scores(elimination_path(model, calibration, feedthrough=feedthrough), scope=scope)
     total = sum(model.orders.values())

@@ -98,6 +98,7 @@ def select(
     >>> {name: indices.tolist() for name, indices in selection.keep.items()}
     {'a': [0, 2], 'b': [1]}
     """
+    require_kind(scores, Scores, "scores", "the scores of `score` or `elimination_scores` are needed")
     ties = scores.ties if ties is None else ties
     if ties not in ("stable", "keep"):
         raise UnknownNameError(f"there is no rule for ties {ties!r}; choose from stable, keep")

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from ._arguments import real_number, require_callable
 from .errors import UnknownNameError
 from .model import SSMModel
 from .reduction import prune, prune_unstructured
@@ -104,6 +105,7 @@ def sweep(
     >>> [row.states for row in curve.rows]
     [256, 128]
     """
+    require_callable(evaluate, "evaluate", "a function from a model to a number is needed")
     labelled = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
     ratios = list(ratios)
     plan = [(label, *step) for label, method in labelled.items() for step in _plan(model, method, ratios, seed)]
@@ -112,7 +114,7 @@ def sweep(
     for label, ratio, key, make in plan:
         candidate = make()
         if key not in known:
-            known[key] = float(evaluate(candidate))
+            known[key] = real_number(evaluate(candidate), "what evaluate returns")
         orders = candidate.orders
         rows.append(SweepRow(label, float(ratio), sum(orders.values()), orders, known[key]))
         if progress is not None:

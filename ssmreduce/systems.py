@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import array_api_compat
 import numpy as np
 
-from ._arrays import Array, as_double, namespace, one_minus_abs, to_numpy
+from ._arguments import require_kind
+from ._arrays import Array, as_double, namespace, numbers_of, one_minus_abs, to_numpy
 from .errors import PrecisionWarning, ShapeError
 
 _SINGLE_GAP = 6e-6  # rounding lambda to single precision changes a smaller 1 - |lambda| by more than 1 %
@@ -48,7 +49,7 @@ class DiagonalSSM:
     NonFiniteError
         NaN or infinite entries (checked for NumPy arrays).
     ArrayKindError
-        A complex D, or arrays of two libraries.
+        A complex D, text or objects for numbers, masked entries, or arrays of two libraries.
 
     Warns
     -----
@@ -79,7 +80,7 @@ class DiagonalSSM:
         single = isinstance(self.Lambda, np.ndarray) and self.Lambda.dtype in (np.complex64, np.float32)
         for name in ("Lambda", "B", "C", "D", "C_reverse"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "C_reverse":
                 object.__setattr__(self, name, as_double(value, complex_=name != "D", name=name))
         self._check_shapes()
         if single:
@@ -188,7 +189,7 @@ class StateSpace:
 
     def __post_init__(self) -> None:
         for name in ("A", "B", "C", "D"):
-            object.__setattr__(self, name, as_double(np.asarray(getattr(self, name)), complex_=False, name=name))
+            object.__setattr__(self, name, as_double(numbers_of(getattr(self, name), name), complex_=False, name=name))
         shapes = {name: getattr(self, name).shape for name in ("A", "B", "C", "D")}
         fits = all(len(shape) == 2 for shape in shapes.values())
         if fits:
@@ -196,6 +197,16 @@ class StateSpace:
             fits = shapes == {"A": (n, n), "B": (n, m), "C": (p, n), "D": (p, m)}
         if not fits:
             raise ShapeError(f"A (n, n), B (n, m), C (p, n) and D (p, m) are needed, got {shapes}")
+
+
+def require_diagonal(ssm: DiagonalSSM, name: str = "ssm") -> None:
+    """Raise `ArgumentError` unless a diagonal system is given."""
+    require_kind(
+        ssm,
+        DiagonalSSM,
+        name,
+        "a DiagonalSSM is needed: model[layer] of a model, from_state_space(...) of a dense system",
+    )
 
 
 def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
@@ -246,6 +257,7 @@ def conjugate_closed(ssm: DiagonalSSM) -> DiagonalSSM:
     >>> conjugate_closed(DiagonalSSM([0.5j], [[1.0]], [[2j]], [[0.0]], conj_sym=True)).Lambda
     array([0.+0.5j, 0.-0.5j])
     """
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
 
     def columns(C: Array) -> Array:
@@ -278,4 +290,5 @@ def unstable_states(ssm: DiagonalSSM) -> np.ndarray:
     >>> unstable_states(DiagonalSSM([0.5, 1.001j], [[1], [1]], [[1, 1]], [[0]]))
     array([1])
     """
+    require_diagonal(ssm)
     return np.flatnonzero(to_numpy(one_minus_abs(ssm.Lambda)) <= 0)

@@ -1,4 +1,6 @@
-"""Calls of the calibrated verbs that a newcomer may get wrong: each is refused in words, none runs on in silence."""
+"""Calls that a newcomer may get wrong: each is refused in words, none runs on in silence."""
+
+import inspect
 
 import networks
 import numpy as np
@@ -8,6 +10,7 @@ import ssmreduce as sr
 from ssmreduce import errors
 
 LAYER = "layers.0.seq"
+DENSE = sr.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]])
 
 
 class Journey:
@@ -42,6 +45,10 @@ class Journey:
         batches = [self.x] if batches is None else batches
         options = {"ratio": 0.8, "refine": 0, **options}
         return sr.compress(self.model, batches, options.pop("layer_inputs", self.layer_inputs), outputs, **options)
+
+    def compare(self, inputs=None, **options):
+        options = {"length": 8, "certificates": False, **options}
+        return sr.compare(self.model, {"small": self.small}, inputs=inputs, **options)
 
     def search(self, evaluate=lambda model: float(sum(model.orders.values())), **options):
         return sr.search(self.model, self.calibration, evaluate, **{"max_loss": 300, **options})
@@ -120,6 +127,19 @@ REDUCE = {
     "balanced without orders": (
         lambda j: sr.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
     ),
+    "a dense system beside a diagonal one": (
+        lambda j: sr.certify(j.model[LAYER], DENSE), errors.ArgumentError, "reduced is a St",
+    ),
+    "a dense system in a model": (
+        lambda j: sr.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
+    ),
+    "a diagonal system as a dense one": (
+        lambda j: sr.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
+    ),
+    "indices without a layer": (lambda j: sr.prune(j.model, [0, 1]), errors.ArgumentError, "layer name -> indices"),
+    "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
+    "a model without a label": (lambda j: sr.compare(j.model, [j.small]), errors.ArgumentError, "label -> reduced"),
+    "layers for models": (lambda j: sr.compare(j.model, j.small), errors.ArgumentError, "candidate.*is a DiagonalSSM"),
     "refit turned round": (lambda j: sr.refit(j.calibration, j.small), errors.ArgumentError, "reduced is a Calib"),
     "refit of one layer": (
         lambda j: sr.refit(j.small, j.calibration, layers=LAYER), errors.ArgumentError, "several names",
@@ -184,6 +204,73 @@ STATIONARY = {
 }
 
 
+COMPARE = {
+    "a length in words": (lambda j: j.compare(length="8"), errors.ArgumentError, "length must be a number, got '8'"),
+    "half a step": (lambda j: j.compare(length=2.5), errors.SelectionError, "length must be a whole number"),
+    "no function": (lambda j: j.compare(evaluate=3), errors.ArgumentError, "evaluate is 3"),
+    "nothing returned": (lambda j: j.compare(evaluate=lambda m: None), errors.ArgumentError, "evaluate returns must"),
+    "one array of inputs": (lambda j: j.compare(j.u), errors.ArgumentError, "inputs is a ndarray"),
+    "complex inputs": (
+        lambda j: j.compare({k: u + 0j for k, u in j.inputs.items()}), errors.ArrayKindError, f"{LAYER}' must be real",
+    ),
+    "inputs in words": (
+        lambda j: j.compare({k: u.astype(str) for k, u in j.inputs.items()}), errors.ArrayKindError, "not numbers",
+    ),
+    "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
+    "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
+    "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.UnknownNameError, "or give a function"),
+    "a ratio in words": (lambda j: sr.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
+}  # fmt: skip
+
+SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
+MEASURE = {
+    "an accuracy in words": (lambda: sr.peak_gain(SYSTEM, rtol="1e-3"), errors.ArgumentError, "rtol must be a number"),
+    "no accuracy": (lambda: sr.certify(SYSTEM, SYSTEM, rtol=np.inf), errors.UnknownNameError, "rtol and max_samples"),
+    "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
+    "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
+    "no lags": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
+    "half a lag": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
+    "threads in words": (
+        lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
+    ),
+    "no threads": (
+        lambda: sr.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
+    ),
+}  # fmt: skip
+
+FUNCTIONS = {name: getattr(sr, name) for name in sr.__all__ if inspect.isfunction(getattr(sr, name))}
+PARAMETERS = {name: inspect.signature(function).parameters for name, function in FUNCTIONS.items()}
+FIRST = {name: next(iter(parameters.values())) for name, parameters in PARAMETERS.items()}
+UNCHECKED = {"simulate", "simulate_chunk", "impulse_response", "frequency_response"}  # do not look at it yet
+OF_A_SYSTEM = [name for name, first in FIRST.items() if first.name == "ssm" and name not in UNCHECKED]
+OF_A_MODEL = [name for name, first in FIRST.items() if first.name == "model"]
+
+
+def called_with(value, name):
+    """Call a public function with its first argument wrong; what else it needs is never looked at."""
+    first, *others = PARAMETERS[name].values()
+    needed = [p.name for p in others if p.name == "order" or (p.default is p.empty and p.kind is not p.VAR_KEYWORD)]
+    return FUNCTIONS[name](**{first.name: value}, **dict.fromkeys(needed, abs))
+
+
+@pytest.mark.parametrize("name", OF_A_SYSTEM)
+def test_functions_of_a_system_refuse_what_is_none(j, name):
+    assert FIRST[name].annotation in (sr.DiagonalSSM, sr.DiagonalSSM | sr.StateSpace)
+    others = {"a SSMModel": j.model, "None": None, "a ndarray": j.u}
+    if FIRST[name].annotation is sr.DiagonalSSM:
+        others["a StateSpace"] = DENSE
+    for words, other in others.items():
+        with pytest.raises(errors.ArgumentError, match=f"ssm is {words}.*a DiagonalSSM is needed"):
+            called_with(other, name)
+
+
+@pytest.mark.parametrize("name", OF_A_MODEL)
+def test_functions_of_a_model_refuse_what_is_none(j, name):
+    for other in (j.model[LAYER], None, "model.npz"):
+        with pytest.raises(errors.ArgumentError, match="a model is needed, as load"):
+            called_with(other, name)
+
+
 @pytest.mark.parametrize("case", CALIBRATE)
 def test_calibrate(j, case):
     call, error, text = CALIBRATE[case]
@@ -217,6 +304,25 @@ def test_search(j, case):
     call, error, text = SEARCH[case]
     with pytest.raises(error, match=text):
         call(j)
+
+
+@pytest.mark.parametrize("case", COMPARE)
+def test_comparisons(j, case):
+    call, error, text = COMPARE[case]
+    with pytest.raises(error, match=text):
+        call(j)
+
+
+@pytest.mark.parametrize("case", MEASURE)
+def test_measures(case):
+    call, error, text = MEASURE[case]
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_inputs_of_a_comparison_may_be_lists(j):
+    listed = j.compare({name: u.tolist() for name, u in j.inputs.items()})
+    assert listed.to_dict() == j.compare(j.inputs).to_dict()
 
 
 @pytest.mark.parametrize("case", STATIONARY)

@@ -170,6 +170,23 @@ def test_refusals_of_reduce(rng):
         sr.reduce(model, {"nowhere": 3})
     with pytest.raises(SelectionError, match="equal parts"):
         sr.reduce(model, {"layers.0": 7})
+    with pytest.raises(UnknownNameError, match="'compensated' has no option 'refits'; choose from criterion, refit"):
+        sr.reduce(model, {"layers.0": 6}, method="compensated", refits="C")
+    with pytest.raises(UnknownNameError, match="'hankel' has no option 'iterations'; it has none"):
+        sr.reduce(model, {}, method="hankel", iterations=3)
+    with pytest.raises(UnknownNameError, match="'balanced' has no option 'tolerence'; choose from tolerance"):
+        sr.reduce(model, tolerence=0.1)
+
+
+@EVERY
+def test_reduce_takes_the_options_of_the_method_and_no_other_name(rng, method):
+    model = model_from(rng, "s5")
+    function = getattr(METHODS[method], "func", METHODS[method])
+    options = {name: value for name, value in (function.__kwdefaults__ or {}).items() if name != "method"}
+    sr.reduce(model, {"layers.0": 2}, method=method, **options)
+    for name in ("order", "misspelt"):  # `order` is an argument of the function, but not by keyword
+        with pytest.raises(UnknownNameError, match=f"{method!r} has no option {name!r}"):
+            sr.reduce(model, {"layers.0": 2}, method=method, **{name: 1})
 
 
 @pytest.mark.parametrize("rule", ["energy", "global"])

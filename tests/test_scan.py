@@ -100,6 +100,17 @@ def test_real_inputs_and_foreign_arrays(rng, as_array):
         scan(as_array(Lambda), as_array(inputs), engine="numba")
 
 
+def test_lists_are_taken_and_what_is_no_number_is_refused(rng):
+    Lambda, inputs, state = case(rng, (), (), 4, 2)
+    listed = scan(Lambda.tolist(), inputs.tolist(), state.tolist())
+    np.testing.assert_array_equal(listed, scan(Lambda, inputs, state))
+    for name, given in (("Lambda", (Lambda.astype(str), inputs)), ("state", (Lambda, inputs, ["a", "b"]))):
+        with pytest.raises(ArrayKindError, match=f"{name} is .*, not numbers"):
+            scan(*given)
+    with pytest.raises(ShapeError, match="inputs is a list whose rows have different lengths"):
+        scan(Lambda, [[1j, 1j], [1j]])
+
+
 @pytest.mark.parametrize(("engine", "library"), [("torch", "PyTorch"), ("jax", "JAX")])
 def test_engines_of_libraries_refuse_numpy(engine, library):
     pytest.importorskip(engine)

@@ -104,6 +104,39 @@ def test_complex_feedthrough_is_refused():
     assert isinstance(caught.value, SSMReduceError)
 
 
+NO_NUMBERS = {
+    "text": (np.array([["0.5"]]), ArrayKindError, "not numbers"),
+    "dates": (np.array([["2000-01-01"]], "M8[D]"), ArrayKindError, "datetime64"),
+    "objects": (np.array([[0.5]], object), ArrayKindError, "dtype object"),
+    "a record": (np.zeros((1, 1), [("re", float)]), ArrayKindError, "not numbers"),
+    "a mapping": ({"a": 1}, ArrayKindError, "a dict, not numbers"),
+    "nothing": (None, ArrayKindError, "None, not numbers"),
+    "masked entries": (np.ma.masked_greater([[0.5]], 0), ArrayKindError, "masked entries"),
+    "ragged rows": ([[0.5], [0.5, 0.5]], ShapeError, "different lengths"),
+}
+
+
+@pytest.mark.parametrize("name", "ABCD")
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_what_is_no_number_is_refused(name, value):
+    given, error, words = NO_NUMBERS[value]
+    dense = {"A": [[0.5]], "B": [[1]], "C": [[1]], "D": [[0]]} | {name: given}
+    with pytest.raises(error, match=f"^{name} .*{words}"):
+        StateSpace(**dense)
+    dense["Lambda"] = dense.pop("A") if name == "A" else [0.5]
+    dense.pop("A", None)
+    with pytest.raises(error, match=f"^({name}|Lambda) .*{words}"):
+        DiagonalSSM(**dense)
+
+
+def test_a_masked_array_without_masked_entries_becomes_a_plain_one(rng):
+    ssm = random_ssm(rng)
+    given = DiagonalSSM(ssm.Lambda, np.ma.array(ssm.B), ssm.C, np.ma.array(ssm.D))
+    for name in ("B", "D"):
+        assert type(getattr(given, name)) is np.ndarray
+        assert_same_bits(getattr(given, name), getattr(ssm, name))
+
+
 def test_two_libraries_are_refused(rng, as_array):
     ssm = random_ssm(rng)
     with pytest.raises(ArrayKindError, match="one library, got .*numpy"):

@@ -1,9 +1,12 @@
 """Work over threads: compiled loops release the interpreter lock, so plain threads are enough."""
 
+import numbers
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+
+from ..errors import UnknownNameError
 
 _MOST = 4096  # in effect a thread for each task at hand: members of a team wait for each other, so none may queue
 
@@ -24,6 +27,8 @@ def thread_count(threads: int | None) -> int:
         import numba
 
         return numba.get_num_threads()
+    if not isinstance(threads, numbers.Integral) or threads < 1:
+        raise UnknownNameError(f"threads must be a whole number from 1 on, got {threads!r}")
     return threads
 
 

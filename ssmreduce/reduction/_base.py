@@ -9,7 +9,7 @@ from .._arguments import real_number
 from .._arrays import one_minus_abs, to_numpy
 from ..errors import SelectionError
 from ..gramians import cauchy_factor, real_gramian, safe_cholesky
-from ..systems import DiagonalSSM, take_states, unstable_states
+from ..systems import DiagonalSSM, require_diagonal, take_states, unstable_states
 
 _PADDING_POLE = 0.5  # of the silent states that give the systems of a batch one order
 _PARALLEL = 1e-10  # rounding errors by which vectors that ought to be parallel may differ
@@ -80,6 +80,7 @@ def reduce_each(ssm: DiagonalSSM, order: int, method: Method, name: str, *, iden
     SelectionError
         An order outside 0 ... n, or below the number of unstable states of a system.
     """
+    require_diagonal(ssm)
     if not (0 <= (number := real_number(order, "the order")) <= ssm.order and number.is_integer()):
         raise SelectionError(f"{ssm!r} has {ssm.order} stored states; it cannot be reduced to {order}")
     if identity and order == ssm.order:

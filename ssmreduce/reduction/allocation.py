@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from .._arguments import require_kind
 from ..errors import UnknownNameError
 from ..hankel import hankel_singular_values
-from ..model import SSMModel
+from ..model import MODEL_ADVICE, SSMModel
 from ..scores import Scores
 from ..selection import select
 from ..systems import DiagonalSSM
@@ -67,6 +68,7 @@ def hankel_orders(
     >>> list(hankel_orders(model, ratio=0.5).values())
     [58, 58, 9, 3]
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
     if rule not in RULES:
         raise UnknownNameError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
     values = {name: _values(ssm, rule) for name, ssm in model.items()}

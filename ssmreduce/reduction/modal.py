@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from .._arguments import require_kind
 from ..errors import SelectionError
-from ..model import SSMModel
+from ..model import MODEL_ADVICE, SSMModel
 from ..scores import Criterion, hinf
 from ..selection import Selection
 from ..systems import DiagonalSSM, take_states
@@ -49,6 +50,8 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     >>> prune(model, keep)
     SSMModel(4 layers, 128 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    require_kind(keep, (Selection, Mapping), "keep", "a selection, or layer name -> indices of states, is needed")
     keep = keep.keep if isinstance(keep, Selection) else keep
     kept = {name: _original(model, name, indices) for name, indices in keep.items()}
     return replace(model, keep={**model.keep, **kept})

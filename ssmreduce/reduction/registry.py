@@ -1,5 +1,6 @@
 """`reduce`: any method on the layers of a model."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -73,7 +74,7 @@ def reduce(
     ArgumentError
         No model, or orders that are not a mapping.
     UnknownNameError, UnknownLayerError
-        A method or layer that does not exist.
+        A method, an option of it, or a layer that does not exist.
     SelectionError
         An order that the layer cannot have, or that does not split equally over its systems.
     UnattainableError
@@ -97,10 +98,11 @@ def reduce(
         if method != "balanced" or orders is None or options:
             raise SelectionError("calibration goes with method='balanced', orders, and no other option")
         return balance_calibrated(model, calibration, orders)
-    if orders is None and "tolerance" not in options:
-        raise SelectionError("orders are needed: layer name -> stored states (or tolerance=... with method='balanced')")
     if "tolerance" in options and method != "balanced":
         raise SelectionError(f"the method {method!r} takes orders, not a tolerance; method='balanced' takes both")
+    _check_options(method, options)
+    if orders is None and "tolerance" not in options:
+        raise SelectionError("orders are needed: layer name -> stored states (or tolerance=... with method='balanced')")
     for name in orders or ():
         model.require(name)
     for name in model if orders is None else orders:
@@ -109,6 +111,15 @@ def reduce(
         if order != ssm.order:
             model = replace_system(model, name, METHODS[method](ssm, order, **options).ssm)
     return model
+
+
+def _check_options(method: str, options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(METHODS[method]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "method"]  # taken by `reduce` itself
+    for name in options:
+        if name not in known:
+            choice = f"choose from {', '.join(known)}" if known else "it has none"
+            raise UnknownNameError(f"the method {method!r} has no option {name!r}; {choice}")
 
 
 def _one_order(ssm: DiagonalSSM, states: int, name: str) -> int:

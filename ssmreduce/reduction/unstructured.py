@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from .._arguments import real_number, require_kind
 from ..errors import SelectionError
-from ..model import SSMModel, replace_system
+from ..model import MODEL_ADVICE, SSMModel, replace_system
 from ..systems import DiagonalSSM
 
 
@@ -43,7 +44,8 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     >>> float((B == 0).mean())
     0.5
     """
-    if not 0 <= ratio < 1:
+    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    if not 0 <= real_number(ratio, "ratio") < 1:
         raise SelectionError(f"ratio is the share of entries to zero and must be in [0, 1), got {ratio}")
     rng = np.random.default_rng(seed)
     for name, ssm in model.items():
