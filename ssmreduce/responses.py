@@ -9,10 +9,11 @@ from weakref import WeakKeyDictionary
 import array_api_compat
 import numpy as np
 
-from ._arrays import Array, as_double, namespace, one_minus_abs
+from ._arguments import real_number, whole_number
+from ._arrays import Array, as_double, namespace, numbers_of, one_minus_abs
 from .errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
 from .kernels import Layer, engine_for
-from .systems import DiagonalSSM
+from .systems import DiagonalSSM, require_diagonal
 
 _READY: WeakKeyDictionary[DiagonalSSM, dict] = WeakKeyDictionary()
 
@@ -154,7 +155,7 @@ def simulate_chunk(
         if given and not ssm.bidirectional:
             raise ShapeError(f"{name} was given for a causal system (it has no C_reverse)")
     xp = namespace(u)
-    if threads is not None and threads < 1:
+    if threads is not None and not real_number(threads, "threads") >= 1:
         raise UnknownNameError(f"threads must be at least 1, got {threads}")
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
     first = _flat_state(ssm, u, state, "state")
@@ -214,7 +215,10 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
         return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
     namespace(u, value)  # arrays of one library, or lists
     known = array_api_compat.is_array_api_obj(value)
-    value = value if known else xp.asarray(value, device=array_api_compat.device(u))
+    if isinstance(u, np.ndarray):
+        value = numbers_of(value, name)
+    elif not known:
+        value = xp.asarray(value, device=array_api_compat.device(u))
     if isinstance(value, np.ndarray) and not np.isfinite(value).all():
         raise NonFiniteError(f"{name} holds NaN or infinite values")
     if tuple(value.shape) != (*lead, *ssm.batch, ssm.order):
@@ -223,9 +227,10 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
 
 
 def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
+    require_diagonal(ssm)
     xp = namespace(u, ssm.Lambda)
     if isinstance(ssm.Lambda, np.ndarray):
-        u = np.asarray(u)
+        u = numbers_of(u, "u")
         u = u if u.dtype in (np.float32, np.float64) else as_double(u, complex_=False, name="u")
     width = prod(ssm.batch) * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
@@ -261,8 +266,10 @@ def impulse_response(ssm: DiagonalSSM, length: int) -> Array:
     >>> impulse_response(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[2.0]]), 3).ravel()
     array([3.  , 0.5 , 0.25])
     """
-    if length < 1:
+    require_diagonal(ssm)
+    if not real_number(length, "length") >= 1:
         raise ShapeError(f"length must be at least 1, got {length}")
+    length = whole_number(length, "length")
     xp = namespace(ssm.Lambda)
     powers = xp.ones_like(ssm.Lambda)[..., None, :]
     while powers.shape[-2] < length:
@@ -315,6 +322,7 @@ def frequency_response(ssm: DiagonalSSM, omega: Array) -> Array:
     >>> frequency_response(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]), [0.0]).ravel()
     array([2.+0.j])
     """
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
     if not array_api_compat.is_array_api_obj(omega):
         omega = xp.asarray(omega, device=array_api_compat.device(ssm.Lambda))

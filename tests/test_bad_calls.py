@@ -233,6 +233,17 @@ MEASURE = {
     "threads in words": (
         lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
     ),
+    "inputs in words": (lambda: sr.simulate(SYSTEM, [["a"]]), errors.ArrayKindError, "u is .*not numbers"),
+    "ragged inputs": (lambda: sr.simulate(SYSTEM, [[1.0], [1.0, 2.0]]), errors.ShapeError, "u is a list whose rows"),
+    "masked inputs": (
+        lambda: sr.simulate(SYSTEM, np.ma.masked_greater([[1.0]], 0.0)), errors.ArrayKindError, "u has masked entries",
+    ),
+    "a state in words": (
+        lambda: sr.simulate(SYSTEM, [[1.0]], initial_state=["a"]), errors.ArrayKindError, "state is .*not numbers",
+    ),
+    "threads for a layer": (lambda: sr.simulate(SYSTEM, [[1.0]], threads="2"), errors.ArgumentError, "threads must be"),
+    "a length in words": (lambda: sr.impulse_response(SYSTEM, "3"), errors.ArgumentError, "length must be a number"),
+    "half a lag of a response": (lambda: sr.impulse_response(SYSTEM, 2.5), errors.SelectionError, "whole number"),
     "no threads": (
         lambda: sr.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
     ),
@@ -241,8 +252,7 @@ MEASURE = {
 FUNCTIONS = {name: getattr(sr, name) for name in sr.__all__ if inspect.isfunction(getattr(sr, name))}
 PARAMETERS = {name: inspect.signature(function).parameters for name, function in FUNCTIONS.items()}
 FIRST = {name: next(iter(parameters.values())) for name, parameters in PARAMETERS.items()}
-UNCHECKED = {"simulate", "simulate_chunk", "impulse_response", "frequency_response"}  # do not look at it yet
-OF_A_SYSTEM = [name for name, first in FIRST.items() if first.name == "ssm" and name not in UNCHECKED]
+OF_A_SYSTEM = [name for name, first in FIRST.items() if first.name == "ssm"]
 OF_A_MODEL = [name for name, first in FIRST.items() if first.name == "model"]
 
 
