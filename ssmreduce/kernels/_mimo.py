@@ -121,8 +121,8 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
     """Run the items start ... stop - 1, each a sequence through a system, as one member of a team.
 
     `states` (R, S, n, 2) holds the states before, and then after. The members share `rows` and `carry`: each drives
-    some panels of states, and when all have done so observes some tiles. While one observes, another may already fill
-    the other of the two chunks in `rows`. Returns how often the team has met.
+    some panels of states, and when all have done so observes some tiles of steps. While one observes, another may already
+    fill the other of the two chunks in `rows`. Returns how often the team has met.
     """
     start, stop, member, members, met, reverse, strict, stream = plan
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
@@ -147,13 +147,12 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
             met = meet(counter, met, members)
             step = -y.shape[2] if reverse else y.shape[2]
             y_at = (row * length + (length - 1 - first if reverse else first)) * y.shape[2] + system * outputs
-            tiles = (count - 1) // len(tile[1]) + 1
-            work = _part(out_panels * tiles, member, members)
-            for number in range(work[0], work[1]):
-                panel, t = number // tiles, number % tiles * len(tile[1])
-                target = y_at + t * step + panel * pair, step, outputs - panel * pair
-                index = system * out_panels + panel
-                _observe_tile(tile, C, scale, index, here, layout, t, count, flat, target, way, scratch)
+            begin, end = _part((count - 1) // len(tile[1]) + 1, member, members)
+            for panel in range(out_panels):
+                for number in range(begin, end):
+                    t, index = number * len(tile[1]), system * out_panels + panel
+                    target = y_at + t * step + panel * pair, step, outputs - panel * pair
+                    _observe_tile(tile, C, scale, index, here, layout, t, count, flat, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
     fence()
     return met

@@ -135,7 +135,8 @@ class Tiles:
         return _Half(_aligned(rows, self.dtype), _aligned(factors, self.dtype))
 
     def _workspace(self, length: int, *, shared: bool) -> _Workspace:
-        tiles = min(-(-length // self.steps), max(1, _CHUNK_BYTES // (self.stride * self.dtype.itemsize * self.steps)))
+        size = _CHUNK_BYTES * (2 if shared else 1)  # a team meets less often
+        tiles = min(-(-length // self.steps), max(1, size // (self.stride * self.dtype.itemsize * self.steps)))
         shape = 1 + shared, tiles * self.steps + 1, self.stride
         rows = aligned_empty(shape, self.dtype) if shared else own_memory(shape, self.dtype)
         carry = aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
