@@ -121,8 +121,8 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
     """Run the items start ... stop - 1, each a sequence through a system, as one member of a team.
 
     `states` (R, S, n, 2) holds the states before, and then after. The members share `rows` and `carry`: each drives
-    some panels of states, and when all have done so observes some tiles of steps. While one observes, another may already
-    fill the other of the two chunks in `rows`. Returns how often the team has met.
+    some panels of states, and when all have done so observes some tiles of steps. While one observes, another may
+    already fill the other of the two chunks in `rows`. Returns how often the team has met.
     """
     start, stop, member, members, met, reverse, strict, stream = plan
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
