@@ -6,7 +6,7 @@ import threading
 import numpy as np
 
 LINE = 64  # bytes of a cache line
-_STREAM_BYTES = 2**22  # outputs beyond this size would only drive other things out of the caches
+_STREAM_BYTES = 2**22  # outputs of this size would only drive other things out of the caches
 _OWN = threading.local()
 
 
@@ -28,7 +28,7 @@ def past_caches(y: np.ndarray, columns: int, vector: int) -> bool:
 
     `columns` is how many neighbouring numbers are written by one system.
     """
-    return vector == LINE and columns * y.itemsize % LINE == 0 and y.nbytes > _STREAM_BYTES
+    return vector == LINE and columns * y.itemsize % LINE == 0 and y.nbytes >= _STREAM_BYTES
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
