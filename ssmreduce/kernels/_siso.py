@@ -1,6 +1,6 @@
 """The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -18,8 +18,9 @@ _COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers a
 CHUNK = 4 * _COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
 _STATES = 16  # that are taken at once over a tile: their tables stay in the first-level cache
 PANEL = 16  # blocks that are copied at once
+Precise: TypeAlias = tuple[np.ndarray, np.ndarray | float]  # complex numbers, and what these lack
+
 _PART = 2**18  # steps of single states that are worth another thread
-_LEAST = 1e-30  # modulus of a power from which on its rounding matters
 _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
 
 
@@ -81,10 +82,10 @@ def _run(shape, tables, block, y, u, states, work, runs, add, inputs, ahead):
     pace = -(-CHUNK * rows // (runs * order))
     feed_through(shape, y, u, tables.taps[block], runs, add)
     for unit in range(0, order // rows, size):
-        inject, jump = tables.inject[block, unit:], tables.jump[block, unit:]
+        inject, jump, leap = tables.inject[block, unit:], tables.jump[block, unit:], tables.leap[block, unit:]
         observe, here = tables.observe[block, 0, unit * rows :], states[unit * rows :]
         units = min(size, order // rows - unit)
-        respond(shape, y, u, inject, jump, observe, here, work, units, order, runs, inputs, ahead, pace)
+        respond(shape, y, u, inject, jump, leap, observe, here, work, units, order, runs, inputs, ahead, pace)
         ahead = ahead[0] + units * runs * pace * ahead[1], ahead[1]
 
 
@@ -96,7 +97,7 @@ def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, re
     is met in long runs.
     """
     _, length, channels = u.shape
-    blocks, (into, back), (groups, single) = len(states), folding, tables
+    blocks, (into, back), (whole, each, single) = len(states), folding, tables
     lanes, stride = tiles[0, 0].lanes.size, -channels if reverse else channels
     u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
     many, one, step = shapes
@@ -118,9 +119,9 @@ def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, re
                     ahead = following[0] + (following[1] + block - first) * lanes, stride
                     y_here, u_here = y_tiles[(block - first) * CHUNK :], u_tiles[(block - first) * CHUNK :]
                     here = states[block]
-                    _run(many, groups, block, y_here, u_here, here, work, runs, reverse, inputs, ahead)
+                    _run(many, whole, block, y_here, u_here, here, work, runs, reverse, inputs, ahead)
                     y_here, u_here = y_here[steps - rest :], u_here[steps - rest :]
-                    _run(one, groups, block, y_here, u_here, here, work, rest // GROUP, reverse, inputs, ahead)
+                    _run(one, each, block, y_here, u_here, here, work, rest // GROUP, reverse, inputs, ahead)
                     y_here, u_here = y_here[rest - rest % GROUP :], u_here[rest - rest % GROUP :]
                     _run(step, single, block, y_here, u_here, here, work, rest % GROUP, reverse, inputs, ahead)
                 _store(outputs, y_tiles, at, stride, steps, width, stream)
@@ -129,18 +130,20 @@ def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, re
 
 
 class Tables(NamedTuple):
-    """What a half multiplies with when it goes in groups of T steps, in vectors of neighbouring channels.
+    """What a half multiplies with that takes k groups of T steps at once, in vectors of neighbouring channels.
 
     A state is two rows, its real and imaginary part; zeros are added behind the last one, up to whole units of rows.
 
     inject (blocks, units, T - 1, rows): an input into the state at the end of its group; the weight of the last is 1.
-    jump (blocks, units, 2, rows): lambda^T, and what its rounding lacks relative to it.
-    observe (blocks, T / k, all rows, k): the state before a group into its outputs, k = min(rows, T) at once.
-    taps (blocks, T / k, T, k): inputs into those outputs, 0 for later ones.
+    jump (blocks, units, k - 1, rows): lambda to the powers T, 2 T, ...
+    leap (blocks, units, rows): lambda to the power k T, in double precision.
+    observe (blocks, T / p, all rows, p): the state before a group into its outputs, p = min(rows, T) at once.
+    taps (blocks, T / p, T, p): inputs into those outputs, 0 for later ones.
     """
 
     inject: np.ndarray
     jump: np.ndarray
+    leap: np.ndarray
     observe: np.ndarray
     taps: np.ndarray
 
@@ -164,7 +167,8 @@ class Channels:
 
     def __init__(self, layer: Layer, registers: Registers, plain: BlockedProducts) -> None:
         self.layer, self.plain = layer, plain
-        self.vector = np.dtype([("lanes", layer.D.dtype, registers.size // layer.D.itemsize)])
+        lanes = registers.size // layer.D.itemsize
+        self.vector, self.wide = (np.dtype([("lanes", kind, lanes)]) for kind in (layer.D.dtype, np.float64))
         rows = (None,) * (registers.steps // 3)
         shapes = ((_COLUMNS, GROUP), (1, GROUP), (1, 1))
         self.shapes = tuple((rows, (None,) * columns, (None,) * group) for columns, group in shapes)
@@ -209,10 +213,13 @@ class Channels:
 
         def run(start: int, stop: int) -> None:
             tile, before = min(PANEL, blocks) * CHUNK, 2 * _STATES * _COLUMNS
-            space = own_memory((blocks * order + 2 * tile + before,), self.vector)
-            states, tiles = space[2 * tile + before :].reshape(blocks, order), space[: 2 * tile].reshape(2, tile)
+            space = own_memory(
+                (blocks * order + (2 * tile + before) * self.vector.itemsize // self.wide.itemsize,), self.wide
+            )
+            states, rest = space[: blocks * order].reshape(blocks, order), space[blocks * order :].view(self.vector)
             states["lanes"][:, 2 * last.shape[-1] :] = 0.0
-            work, part, reverse = space[2 * tile : 2 * tile + before], (start, stop), half != "causal"
+            tiles, work = rest[: 2 * tile].reshape(2, tile), rest[2 * tile :]
+            part, reverse = (start, stop), half != "causal"
             _respond(self.shapes, tables, u, y, last, self.folding, states, tiles, work, part, reverse, stream)
 
         if rows:
@@ -221,66 +228,76 @@ class Channels:
         return last
 
     def _packed(self, half: str) -> tuple[Tables, ...]:
-        """Tables of a half, "causal", "reverse" or "strict", for groups of `GROUP` steps and of one."""
+        """Tables of a half, "causal", "reverse" or "strict", for each of the shapes."""
         C: Any = self.layer.C if half == "causal" else self.layer.C_reverse
         gain = C[:, 0] * self.folding[1]
-        powers, low = _powers(np.where(self.dead, 0, self.layer.Lambda))
-        aged = [gain * power for power in (1.0, *powers)]  # an input as it is observed 0, 1, ... steps later
-        taps = [np.sum(value, axis=-1).real for value in aged]
+        steps = _powers((np.where(self.dead, 0, self.layer.Lambda).astype(np.complex128), 0.0), GROUP)
+        jumps, powers = _summed(_powers(steps[-1], _COLUMNS)), _summed(steps)
+        aged = np.concatenate(
+            [gain[:, None], gain[:, None] * powers], axis=1
+        )  # an input as it is observed 0, 1, ... later
+        taps = np.sum(aged, axis=-1).real
         if half == "causal":
-            taps[0] = taps[0] + self.layer.D[:, 0, 0]
+            taps[:, :1] += self.layer.D[:, 0]
         elif half == "strict":
-            aged, taps = [gain, *aged], [np.zeros_like(taps[0]), *taps]
-        tables = [np.stack(values, axis=1) for values in (powers, aged[1:], taps)]
-        sizes = (GROUP, low), (1, np.zeros_like(low))
-        return tuple(self._tables([table[:, :size] for table in tables], lost) for size, lost in sizes)
+            aged = np.concatenate([gain[:, None], aged], axis=1)
+            taps = np.concatenate([np.zeros_like(taps[:, :1]), taps], axis=1)
+        groups = self._tables(powers, jumps, aged[:, 1 : GROUP + 1], taps[:, :GROUP])
+        each = groups._replace(
+            jump=groups.jump[:, :, :0], leap=self._vectors(self._by_unit(jumps[:, :1])[:, :, 0], self.wide)
+        )
+        return groups, each, self._tables(powers[:, :1], powers[:, :1], aged[:, 1:2], taps[:, :1])
 
-    def _tables(self, weights: list[np.ndarray], low: np.ndarray) -> Tables:
-        """Tables for groups of T steps from powers and observers (S, T, n) and taps (S, T); `low` as of `_powers`."""
-        powers, observers, taps = weights
-        rows, (systems, size) = len(self.shapes[0][0]), taps.shape
-        tall, last = min(rows, size), powers[:, -1]
-        low = np.divide(low, last, out=np.zeros_like(low), where=np.abs(last) > _LEAST)
-
-        def by_unit(values: np.ndarray) -> np.ndarray:
-            """(S, k, n) as (S, units, k, rows)."""
-            parts = np.ascontiguousarray(values).view(np.float64)
-            parts = np.pad(parts, ((0, 0), (0, 0), (0, -parts.shape[-1] % rows)))
-            return np.swapaxes(parts.reshape(*parts.shape[:2], parts.shape[2] // rows, rows), 1, 2)
-
-        observe = np.swapaxes(by_unit(np.conj(observers)), 2, 3).reshape(systems, -1, size // tall, tall)
+    def _tables(self, powers: np.ndarray, jumps: np.ndarray, observers: np.ndarray, taps: np.ndarray) -> Tables:
+        """Tables for k groups of T steps: powers (S, T, n), jumps (S, k, n), observers (S, T, n), taps (S, T)."""
+        systems, size = taps.shape
+        tall = min(len(self.shapes[0][0]), size)
+        observe = np.swapaxes(self._by_unit(np.conj(observers)), 2, 3).reshape(systems, -1, size // tall, tall)
         lags = np.arange(size)[:, None] - np.arange(size)
         toeplitz = np.where(lags >= 0, taps[:, lags], 0.0).reshape(systems, size // tall, tall, size)
         return Tables(
-            self._vectors(by_unit(powers[:, -2::-1])),
-            self._vectors(by_unit(np.stack([last, low], axis=1))),
+            self._vectors(self._by_unit(powers[:, -2::-1])),
+            self._vectors(self._by_unit(jumps[:, :-1])),
+            self._vectors(self._by_unit(jumps[:, -1:])[:, :, 0], self.wide),
             self._vectors(np.swapaxes(observe, 1, 2)),
             self._vectors(np.swapaxes(toeplitz, 2, 3)),
         )
 
-    def _vectors(self, values: np.ndarray) -> np.ndarray:
+    def _by_unit(self, values: np.ndarray) -> np.ndarray:
+        """Complex (S, k, n) as (S, units, k, rows)."""
+        rows, parts = len(self.shapes[0][0]), np.ascontiguousarray(values).view(np.float64)
+        parts = np.pad(parts, ((0, 0), (0, 0), (0, -parts.shape[-1] % rows)))
+        return np.swapaxes(parts.reshape(*parts.shape[:2], parts.shape[2] // rows, rows), 1, 2)
+
+    def _vectors(self, values: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
         """Values (S, ...) as vectors (blocks, ...) of neighbouring systems, filled up with zeros."""
         lanes = self.vector["lanes"].shape[0]
         padded = np.pad(values, ((0, -len(values) % lanes), *((0, 0),) * (values.ndim - 1)))
-        result = aligned_empty((len(padded) // lanes, *values.shape[1:]), self.vector)
+        result = aligned_empty((len(padded) // lanes, *values.shape[1:]), dtype or self.vector)
         result["lanes"] = np.moveaxis(padded.reshape(len(result), lanes, *values.shape[1:]), 1, -1)
         return result
 
 
-def _powers(Lambda: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Powers 1 ... GROUP of the poles in double precision, and what the last one lacks when it is rounded to theirs.
+def _powers(base: Precise, count: int) -> list[Precise]:
+    """Powers 1 ... count."""
+    powers = [base]
+    while len(powers) < count:
+        powers.append(_times(powers[-1], base))
+    return powers
 
-    Twice as many digits are carried.
-    """
+
+def _times(x: Precise, y: Precise) -> Precise:
+    """Product with twice the digits of double precision."""
     product: Any = two_product.py_func  # on arrays
     add: Any = two_sum.py_func
-    exact = Lambda.astype(np.complex128)
-    powers, low = [exact], np.zeros_like(exact)
-    for _ in range(GROUP - 1):
-        a, b, c, d = powers[-1].real, powers[-1].imag, exact.real, exact.imag
-        (ac, ac_low), (bd, bd_low) = product(a, c), product(b, d)
-        (ad, ad_low), (bc, bc_low) = product(a, d), product(b, c)
-        (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
-        low = low * exact + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
-        powers.append(re + 1j * im)
-    return powers, powers[-1] - powers[-1].astype(Lambda.dtype) + low
+    a, b, c, d = x[0].real, x[0].imag, y[0].real, y[0].imag
+    (ac, ac_low), (bd, bd_low) = product(a, c), product(b, d)
+    (ad, ad_low), (bc, bc_low) = product(a, d), product(b, c)
+    (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
+    low = x[1] * y[0] + x[0] * y[1] + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
+    return re + 1j * im, low
+
+
+def _summed(numbers: list[Precise]) -> np.ndarray:
+    """Numbers (S, n), rounded once, side by side as (S, k, n)."""
+    return np.stack([value + low for value, low in numbers], axis=1)

@@ -2,9 +2,9 @@
 
 A vector is a record with the one field `lanes`, so that the type of an array says how many lanes it has; a tile is an
 array of vectors, one a step. Steps go in groups of T. What the inputs of a group make of the states, and what outputs
-follow from the states before it, are matrix products (a matrix a lane) that take several groups at once; in between, a
-state jumps over a group, x <- lambda^T x + v. For n states that is 4 n + 3 n / T + T / 2 multiplications and additions
-a step instead of 6 n, at the speed of matrix products, and with fewer roundings.
+follow from the states before it, are matrix products (a matrix a lane) that take several groups at once; in between,
+states jump over groups, x <- lambda^T x + v. For n states that is 4 n + 8 n / T + T / 2 multiplications and additions a
+step instead of 6 n, at the speed of matrix products, and without rounding errors that pile up.
 
 ``shape`` is three tuples of None, whose lengths are part of their type: the rows of a product, the groups that it takes
 at once, and T. The tables that belong to it are those of `_siso.Tables`.
@@ -56,16 +56,17 @@ class _Vectors:
 class _Run(_Vectors):
     """Groups that are taken at once: so many `columns`, each of `group` steps."""
 
-    def __init__(self, context, builder, record, shape):
+    def __init__(self, context, builder, record, shape, wide=None):
         super().__init__(context, builder, record)
+        self.wide = wide and _Vectors(context, builder, wide)  # the same lanes in double precision
         self.rows, self.columns, self.group = (part.count for part in shape)
         self.tall = min(self.rows, self.group)  # rows of a product that gives outputs
         self.parts = range(self.group // self.tall)
 
     def fma(self, a, b, c):
         """Sum a b + c, fused where the processor can."""
-        kind = ir.FunctionType(self.type, [self.type] * 3)
-        name = f"llvm.fmuladd.v{self.width}f{8 * self.item}"
+        kind = ir.FunctionType(c.type, [c.type] * 3)
+        name = f"llvm.fmuladd.v{self.width}f{32 if c.type.element == ir.FloatType() else 64}"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
     def rotated(self, pole, value, added):
@@ -94,28 +95,37 @@ class _Run(_Vectors):
         builder.position_at_end(after)
         return totals
 
-    def drive(self, u, inject, jump, states, work):
-        """Take the states of `rows` rows over the groups; those before each group go to `work`."""
+    def drive(self, u, inject, jump, leap, states, work):
+        """Take the states of `rows` rows over the groups; those before each group go to `work`.
+
+        States are carried in double precision. Over the groups they are what they would be after a start from 0, and
+        what becomes of the start, apart: rounding errors do not pile up.
+        """
         last = [self.load(u, (c + 1) * self.group - 1) for c in range(self.columns)]  # excites each state with weight 1
         sums = [[ir.Constant(self.type, None)] * self.columns if r % 2 else last for r in range(self.rows)]
         if self.group > 1:
             sums = self.products(sums, inject, u, (1, self.group), _INDEX(self.group - 1))
         pairs = range(0, self.rows, 2)
-        state, power = ([[self.load(place, i + part) for part in range(2)] for i in pairs] for place in (states, jump))
+        start = [[self.wide.load(states, i + part) for part in range(2)] for i in pairs]
+        before = [[self.builder.fptrunc(part, self.type) for part in pair] for pair in start]
+        local = [[sums[i][0], sums[i + 1][0]] for i in pairs]
         for c in range(self.columns):  # the states take turns: each waits for its own multiplications
             for i in pairs:
+                state = before[i // 2]
+                if c:
+                    state = self.rotated(self._pole(jump, c, i), state, local[i // 2])
+                    local[i // 2] = self.rotated(self._pole(jump, 1, i), local[i // 2], (sums[i][c], sums[i + 1][c]))
                 for part in range(2):
-                    self.store(state[i // 2][part], work, (i + part) * self.columns + c)
-            state = [self.rotated(power[i // 2], state[i // 2], (sums[i][c], sums[i + 1][c])) for i in pairs]
+                    self.store(state[part], work, (i + part) * self.columns + c)
         for i in pairs:
-            end = state[i // 2] if self.group == 1 else self.rotated(self._lost(jump, i), state[i // 2], state[i // 2])
-            for part in range(2):
-                self.store(end[part], states, i + part)
+            pole = [self.wide.load(leap, i + part) for part in range(2)]
+            added = [self.builder.fpext(part, self.wide.type) for part in local[i // 2]]
+            for part, value in enumerate(self.rotated(pole, start[i // 2], added)):
+                self.wide.store(value, states, i + part)
 
-    def _lost(self, jump, i):
-        """What the rounding of the power took from a state over all groups, relative to it."""
-        count = ir.Constant(self.type, [float(self.columns)] * self.width)
-        return [self.builder.fmul(count, self.load(jump, self.rows + i + part)) for part in range(2)]
+    def _pole(self, jump, groups, i):
+        """Power of the pole that takes a state over so many groups."""
+        return [self.load(jump, (groups - 1) * self.rows + i + part) for part in range(2)]
 
     def places(self, part):
         """Steps of one part of every group, [r][c]: outputs of one product."""
@@ -131,7 +141,7 @@ class _Run(_Vectors):
 
 
 @intrinsic
-def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, order, runs, inputs, ahead, pace):
+def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, units, order, runs, inputs, ahead, pace):
     """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
 
     `units` times the rows of the shape is the length of `states`, `order` that of all states; `work` holds as many
@@ -140,17 +150,18 @@ def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, 
     """
 
     def codegen(context, builder, signature, args):
-        run = _Run(context, builder, signature.args[1].dtype, signature.args[0])
-        y, u, inject, jump, observe, states, work = map(run.pointer, signature.args[1:8], args[1:8])
-        units, order, runs, inputs, ahead, pace = args[8:]
-        inputs = context.make_array(signature.args[11])(context, builder, inputs).data
+        run = _Run(context, builder, signature.args[1].dtype, signature.args[0], signature.args[7].dtype)
+        y, u, inject, jump, _, observe, _, work = map(run.pointer, signature.args[1:9], args[1:9])
+        leap, states = (run.wide.pointer(signature.args[k], args[k]) for k in (5, 7))
+        units, order, runs, inputs, ahead, pace = args[9:]
+        inputs = context.make_array(signature.args[12])(context, builder, inputs).data
         start, stride = (builder.extract_value(ahead, i) for i in range(2))
         with cgutils.for_range(builder, runs) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
             with cgutils.for_range(builder, units) as unit:
-                sizes = (run.group - 1) * run.rows, 2 * run.rows, run.rows, run.rows * run.columns
-                tables = zip((inject, jump, states, work), sizes, strict=True)
-                run.drive(u_here, *(run.at(table, unit.index, size) for table, size in tables))
+                sizes = run.group - 1, run.columns - 1, 1, 1, run.columns
+                tables = zip((inject, jump, leap, states, work), sizes, strict=True)
+                run.drive(u_here, *(run.at(table, unit.index, size * run.rows) for table, size in tables))
                 count = builder.add(builder.mul(turn.index, units), unit.index)
                 with cgutils.for_range(builder, pace) as row:
                     step = builder.add(builder.mul(count, pace), row.index)
@@ -163,7 +174,7 @@ def respond(typingctx, shape, y, u, inject, jump, observe, states, work, units, 
         return context.get_dummy_value()
 
     sizes = [types.int64] * 3
-    tables = inject, jump, observe
+    tables = inject, jump, leap, observe
     return types.void(shape, y, u, *tables, states, work, *sizes, inputs, ahead, types.int64), codegen
 
 
