@@ -101,8 +101,9 @@ def test_against_loops(rng, path, small_chunks, dtype, form, rows, length, n, m,
 @DTYPES
 def test_long_sequences_with_poles_at_the_circle(rng, path, dtype):
     ssm = rounded(random_ssm(rng, 40, 6, 5, radius=(1 - 1e-4, 1 - 1e-6), conj_sym=True, bidirectional=True), dtype)
-    u = rng.normal(size=(2, 16384, 6)).astype(dtype)
+    u = rng.normal(size=(3, 16384, 6)).astype(dtype)
     u[1] += 1.0  # errors of one sign must not pile up either
+    u[2] = np.cos(np.angle(ssm.Lambda[0]) * np.arange(16384.0))[:, None]
     actual = simulate_chunk(ssm, u)
     expected = simulate_chunk(ssm, u.astype(float), engine="reference")
     assert_chunk(actual, expected, TOLERANCE[dtype])
