@@ -30,7 +30,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 os.environ["JAX_PLATFORMS"] = "cpu"
 if platform.libc_ver()[0] == "glibc":
     ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX: no mappings of their own for large arrays
-    ctypes.CDLL(None).mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: little goes back
+    ctypes.CDLL(None).mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing goes back
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 if CORES:
     os.sched_setaffinity(0, CORES[:1])  # before any library counts the cores
@@ -44,8 +44,6 @@ import ssmreduce as sr
 from ssmreduce.kernels import _numba
 
 torch.set_num_threads(1)
-LOW, PIN = np.empty(2**33, np.uint8), np.empty(2**20, np.uint8)  # what lies below the pin stays, however much
-del LOW
 MEMORY = 8e9  # bytes that a peer may need
 TURN = 0.01  # seconds
 SECTIONS = ("limits", "s5", "s4d", "scan", "threads", "pruning", "memory", "growth", "step")
