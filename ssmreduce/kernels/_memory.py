@@ -6,6 +6,7 @@ import threading
 import numpy as np
 
 LINE = 64  # bytes of a cache line
+_PAGE = 2**21  # bytes of a large page, for which NumPy asks from twice as many on
 _STREAM_BYTES = 2**22  # outputs of this size would only drive other things out of the caches
 _OWN = threading.local()
 
@@ -16,10 +17,14 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The same in memory that the thread keeps, until its next call: the system takes long to hand out fresh pages."""
+    """The same in memory that the thread keeps, until its next call: the system takes long to hand out fresh pages.
+
+    It begins with a large page where the system has them: small ones may share sets of the second-level cache.
+    """
     size = _bytes(shape, dtype)
     if getattr(_OWN, "bytes", np.empty(0)).size < size:
-        _OWN.bytes = np.empty(size, np.uint8)
+        fresh = np.empty(max(size, _PAGE) + _PAGE, np.uint8)
+        _OWN.bytes = fresh[-fresh.__array_interface__["data"][0] % _PAGE :]
     return _view(_OWN.bytes, shape, dtype)
 
 
