@@ -30,7 +30,7 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 os.environ["JAX_PLATFORMS"] = "cpu"
 if platform.libc_ver()[0] == "glibc":
     ctypes.CDLL(None).mallopt(-4, 0)  # M_MMAP_MAX: no mappings of their own for large arrays
-    ctypes.CDLL(None).mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing goes back
+    ctypes.CDLL(None).mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: all but the largest outputs stay
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 if CORES:
     os.sched_setaffinity(0, CORES[:1])  # before any library counts the cores
