@@ -1,4 +1,4 @@
-"""The S4D kernel: many systems of one input and one output, the states of a block of channels in vector registers."""
+"""The S4D kernel: many systems of one input and one output, worked through in blocks of channels within the caches."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,10 +18,10 @@ _COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers a
 CHUNK = 4 * _COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
 _STATES = 16  # that are taken at once over a tile: their tables stay in the first-level cache
 PANEL = 16  # blocks that are copied at once
-Precise: TypeAlias = tuple[np.ndarray, np.ndarray | float]  # complex numbers, and what these lack
-
 _PART = 2**18  # steps of single states that are worth another thread
 _SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
+
+Precise: TypeAlias = tuple[np.ndarray, np.ndarray | float]  # complex numbers, and what these lack
 
 
 def suits(layer: Layer) -> bool:
@@ -233,9 +233,8 @@ class Channels:
         gain = C[:, 0] * self.folding[1]
         steps = _powers((np.where(self.dead, 0, self.layer.Lambda).astype(np.complex128), 0.0), GROUP)
         jumps, powers = _summed(_powers(steps[-1], _COLUMNS)), _summed(steps)
-        aged = np.concatenate(
-            [gain[:, None], gain[:, None] * powers], axis=1
-        )  # an input as it is observed 0, 1, ... later
+        # an input as it is observed 0, 1, ... steps later
+        aged = np.concatenate([gain[:, None], gain[:, None] * powers], axis=1)
         taps = np.sum(aged, axis=-1).real
         if half == "causal":
             taps[:, :1] += self.layer.D[:, 0]
