@@ -1,10 +1,11 @@
 """Scan engines against their peers and the machine: ``python benchmarks/bench_scan.py [--quick] [--sections s5 ...]``.
 
 One process pinned to one core, all libraries on one thread; the section `threads` alone uses more. The calls of a row
-take turns of one call, or of as many as fill 10 ms, and a row shows the median of their wall times and the spread
-(largest over smallest); compiling and a first call are not counted. The multiply-add rate of the processor is measured
-in the same turns. Every peer is checked against double precision in the run that times it, on the first sequence of the
-batch. A peer that would need too much memory or time is left out, and the row says so. float32 throughout.
+take turns of one call, or of as many as fill 30 ms after one that is not counted, so that short calls meet warm caches.
+A row shows the median of their wall times and the spread (largest over smallest); compiling and a first call are not
+counted. The multiply-add rate of the processor is measured in the same turns. Every peer is checked against double
+precision in the run that times it, on the first sequence of the batch. A peer that would need too much memory or time
+is left out, and the row says so. float32 throughout.
 
 Where a target is missed, the row also shows what a layer that ran at the whole multiply-add rate of the processor would
 reach, with as few multiply-adds as we know of: none but those of the two products (S5), four a state and step (S4D).
@@ -45,7 +46,7 @@ from ssmreduce.kernels import _numba
 
 torch.set_num_threads(1)
 MEMORY = 8e9  # bytes that a peer may need
-TURN = 0.01  # seconds
+TURN = 0.03  # seconds
 SECTIONS = ("limits", "s5", "s4d", "scan", "threads", "pruning", "memory", "growth", "step")
 S5_PEERS = {  # name: (call, states that it keeps at once, target of a row)
     "products alone": (scan_peers.s5_products, 0, 1.0),
@@ -101,11 +102,13 @@ def ours(ssm, u, threads=1):
 def race(calls, budget, most=11, wall=False):
     """Medians, spreads and counts of turns; each call has run once before, and gets a share of `budget`.
 
-    A turn is one call, or as many as fill TURN seconds, of which it counts the mean.
+    A turn is one call, or as many as fill TURN seconds, of which it counts the mean, after one that is not counted.
     """
     timer = time.perf_counter if wall else clock
 
     def turn(call, number):
+        if number > 1:
+            call()
         begin = timer()
         for _ in range(number):
             call()
