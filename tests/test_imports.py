@@ -54,7 +54,7 @@ ORDER = [
 ALSO = {"kernels": {"errors", "_arrays", "_optional"}}  # rooms that see less than what stands before them
 # kernels that are compiled throughout
 COMPILED = {"_cauchy", "_circle", "_cover", "_exclusion", "_host", "_intrinsics", "_mimo", "_peak"}
-COMPILED |= {"_scan_ir", "_siso", "_siso_ir"}
+COMPILED |= {"_scan_ir", "_siso", "_siso_ir", "_vector_ir"}
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 
 PACKAGE = Path(ssmreduce.__file__).parent

@@ -74,6 +74,7 @@ def prepared(ssm, u):
         (2, 1, 3, 2, 5, False),
         (1, 13, 16, 32, 32, True),
         (2, 29, 17, 37, 37, True),
+        (2, 88, 20, 64, 64, True),
         (3, 12, 5, 7, 67, False),
         (1, 25, 33, 31, 1, False),
         (2, 6, 64, 1, 33, False),
@@ -118,10 +119,14 @@ def test_long_sequences_against_many_digits(rng, path, dtype):
 
 @DTYPES
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_threads_change_no_bit(rng, path, small_chunks, dtype, bidirectional):
-    ssm = random_ssm(rng, 50, 9, 70, bidirectional=bidirectional)
+@pytest.mark.parametrize("square", [False, True])
+def test_threads_change_no_bit(rng, path, small_chunks, dtype, bidirectional, square):
+    """Of layers whose inputs are copied, and of some (square, diagonal D) whose inputs are read where they lie."""
+    ssm = random_ssm(rng, 50, *((64, 64) if square else (9, 70)), bidirectional=bidirectional)
+    if square:
+        ssm = DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, np.diag(np.diag(ssm.D)), ssm.C_reverse)
     for rows in (1, 2, 3, 5):
-        u, state = rng.normal(size=(rows, 61, 9)).astype(dtype), complex_normal(rng, rows, 50)
+        u, state = rng.normal(size=(rows, 61, ssm.B.shape[-1])).astype(dtype), complex_normal(rng, rows, 50)
         one = simulate_chunk(ssm, u, state=state, threads=1)
         for threads in (1, 2, 2, 3, 4, 7):
             more = simulate_chunk(ssm, u, state=state, threads=threads)
@@ -129,6 +134,34 @@ def test_threads_change_no_bit(rng, path, small_chunks, dtype, bidirectional):
             assert_same_bits(more.state, one.state)
             if bidirectional:
                 assert_same_bits(more.state_reverse, one.state_reverse)
+
+
+@DTYPES
+@pytest.mark.parametrize("strict", [None, False, True])
+@pytest.mark.parametrize("kind", [name for name in PATHS if PATHS[name]])
+def test_inputs_where_they_lie_and_copied(rng, monkeypatch, small_chunks, dtype, strict, kind):
+    """The same bits; in whole tiles, with a short one at the end, and with a rest that is copied in either case."""
+    monkeypatch.setattr(_host, "registers", lambda: PATHS[kind])
+    ssm = random_ssm(rng, 20, 64, 64, bidirectional=strict is not None)
+    ssm = DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, np.diag(np.diag(ssm.D)), ssm.C_reverse)
+    for length in (1, 12, 16, 60, 61, 88):
+        u = rng.normal(size=(2, length, 64)).astype(dtype)
+        tiles, start = prepared(ssm, u), np.zeros((2, 1, 20), np.result_type(dtype, np.complex64))
+        assert tiles.direct
+        direct = tiles.run(u, start, None if strict is None else start, strict=bool(strict))
+        monkeypatch.setattr(tiles, "direct", False)
+        copied = tiles.run(u, start, None if strict is None else start, strict=bool(strict))
+        monkeypatch.setattr(tiles, "direct", True)
+        for one, other in zip(direct, copied, strict=True):
+            if one is not None:
+                assert_same_bits(one, other)
+
+
+def test_rows_that_share_a_set_of_the_cache_are_copied(rng):
+    for width, direct in ((1024, False), (1056, True), (1040, False)):
+        D, weights = np.eye(width), np.ones((4, width))
+        tiles = prepared(DiagonalSSM(np.full(4, 0.5), weights, weights.T, D), np.ones((1, 1, width), np.float32))
+        assert tiles.direct == direct
 
 
 @DTYPES

@@ -3,8 +3,6 @@
 A compiler that is left to itself spills such tiles or picks narrow vectors, so their code is written in LLVM IR, for
 any vector length. Each intrinsic takes two tuples of None first: Numba specialises by type, and the length of a tuple
 is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` as many as the tile has time steps.
-
-Numba's cache looks only at the file of the function that it compiled: after a change here, touch `_mimo.py`.
 """
 
 import sys
@@ -13,7 +11,8 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import extending, types
-from numba.core import cgutils
+
+from ._vector_ir import fetch, fma, past_caches, rotated
 
 intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
 
@@ -52,26 +51,13 @@ class _Tile:
             align = self.bytes * (self.lanes if stream else 1)
             stored = self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=align)
             if stream:
-                stored.set_metadata("nontemporal", self.builder.module.add_metadata([ir.IntType(32)(1)]))
+                past_caches(self.builder, stored)
 
     def converted(self, pair, scalar):
         """The pair in single or double precision."""
         vector = ir.VectorType(scalar, self.lanes)
         convert = self.builder.fpext if scalar == _DOUBLE else self.builder.fptrunc
         return [convert(part, vector) for part in pair]
-
-    def fma(self, a, b, c):
-        """Sum a b + c, in one rounding where the processor can."""
-        suffix = "f64" if c.type.element == _DOUBLE else "f32"
-        kind = ir.FunctionType(c.type, [c.type] * 3)
-        name = f"llvm.fmuladd.v{self.lanes}{suffix}"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
-
-    def rotate(self, pole, value, added):
-        """Complex pole * value + added, each a pair (re, im) of vectors."""
-        re = self.fma(pole[0], value[0], self.fma(self.builder.fneg(pole[1]), value[1], added[0]))
-        im = self.fma(pole[0], value[1], self.fma(pole[1], value[0], added[1]))
-        return re, im
 
     def rows(self, pointer, stride):
         """Pointers to the rows of the tile."""
@@ -104,7 +90,7 @@ class _Tile:
         totals = []
         for pair, row in zip(sums, rows, strict=True):
             number = self.spread(builder.load(builder.gep(row, [k])))
-            totals.append([self.fma(number, factor, part) for factor, part in zip(factors, pair, strict=True)])
+            totals.append([fma(builder, number, factor, part) for factor, part in zip(factors, pair, strict=True)])
             for part, total in zip(pair, totals[-1], strict=True):
                 part.add_incoming(ir.Constant(self.vector, None), before)
                 part.add_incoming(total, body)
@@ -117,14 +103,6 @@ class _Tile:
         return totals
 
 
-def fetch(builder, pointer, index):
-    """Ask for the line of the cache that holds a number which is needed soon."""
-    place = builder.bitcast(builder.gep(pointer, [index]), ir.IntType(8).as_pointer())
-    kind = ir.FunctionType(ir.VoidType(), [place.type, *[ir.IntType(32)] * 3])
-    ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(ask, [place, *map(ir.IntType(32), (0, 2, 1))])  # to read, into the second-level cache, data
-
-
 def _keep_rolled(branch, module):
     """Forbid to unroll a loop: two rounds of a tile at once do not fit into the registers."""
     rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
@@ -134,40 +112,41 @@ def _keep_rolled(branch, module):
 
 
 @intrinsic
-def drive(typing, lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step):
+def drive(typing, lanes, steps, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step):
     """States of one panel over one tile of steps; each place is an array with an offset into it.
 
-    `rows` and `states` are where the tile's first step has its inputs and keeps its states, `stride` apart from the
-    next step's. `carry` holds the states before the tile in double precision, and then those after it.
+    `rows` and `states` are the address where the tile's first step has its inputs and keeps its states, and the stride
+    to the next step's. `carry` holds the states before the tile in double precision, and then those after it.
 
     In single precision the tile runs from the state 0, and Lambda^t times the state before it is added: rounding errors
     do not pile up over the length of the sequence. `leaps` is Lambda to the number of steps.
 
     Meanwhile numbers from the place `ahead` on, `ahead_step` apart, are fetched into the caches.
     """
-    places = (rows, states, B, powers, leaps, carry, ahead)
 
     def codegen(context, builder, signature, values):
-        tile = _Tile(context, builder, lanes, steps, rows[0].dtype)
-        stride, inputs = values[2], values[6]
-        at = [tile.at(place, values[i]) for place, i in zip(places, (3, 4, 5, 7, 8, 9, 10), strict=True)]
-        driven = tile.products(tile.rows(at[0], stride), at[2], inputs, (at[6], values[11]))
-        targets, start = tile.rows(at[1], stride), tile.load_pair(at[5], 0, _DOUBLE)
+        tile = _Tile(context, builder, lanes, steps, B[0].dtype)
+        _, _, rows_, states_, B_, inputs_, powers_, leaps_, carry_, ahead_, ahead_step_ = values
+        fetched = tile.at(ahead, ahead_), ahead_step_
+        driven = tile.products(tile.rows_at(rows_), tile.at(B, B_), inputs_, fetched)
+        targets, carried = tile.rows_at(states_), tile.at(carry, carry_)
+        start, poles = tile.load_pair(carried, 0, _DOUBLE), tile.at(powers, powers_)
         if tile.scalar == _DOUBLE:
-            after = _run_plainly(tile, driven, start, tile.load_pair(at[3], 0), targets)
+            after = _run_plainly(tile, driven, start, tile.load_pair(poles, 0), targets)
         else:
-            local = _run_from_zero(tile, driven, start, at[3], targets)
-            after = tile.rotate(tile.load_pair(at[4], 0, _DOUBLE), start, tile.converted(local, _DOUBLE))
-        tile.store_pair(after, at[5])
+            local = _run_from_zero(tile, driven, start, poles, targets)
+            leap = tile.load_pair(tile.at(leaps, leaps_), 0, _DOUBLE)
+            after = rotated(tile.builder, leap, start, tile.converted(local, _DOUBLE))
+        tile.store_pair(after, carried)
         return context.get_dummy_value()
 
-    signature = lanes, steps, stride, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step
+    signature = lanes, steps, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step
     return types.void(*signature), codegen
 
 
 def _run_plainly(tile, driven, state, pole, targets):
     for drive, target in zip(driven, targets, strict=True):
-        state = tile.rotate(pole, state, drive)
+        state = rotated(tile.builder, pole, state, drive)
         tile.store_pair(state, target)
     return state
 
@@ -175,8 +154,8 @@ def _run_plainly(tile, driven, state, pole, targets):
 def _run_from_zero(tile, driven, start, powers, targets):
     rounded, pole, local = tile.converted(start, tile.scalar), tile.load_pair(powers, 0), driven[0]
     for t, target in enumerate(targets):
-        local = local if t == 0 else tile.rotate(pole, local, driven[t])
-        tile.store_pair(tile.rotate(tile.load_pair(powers, t), rounded, local), target)
+        local = local if t == 0 else rotated(tile.builder, pole, local, driven[t])
+        tile.store_pair(rotated(tile.builder, tile.load_pair(powers, t), rounded, local), target)
     return local
 
 
@@ -206,14 +185,14 @@ def observe(typing, lanes, steps, rows, stride, C, count, scale, base, out, stre
         factors = tile.load_pair(tile.at(scale, scale_), 0)
         starts, targets = tile.rows_at(base_), tile.rows_at(out_)
         totals = [
-            list(map(tile.fma, factors, tile.load_pair(start, 0), pair))
+            [fma(builder, *terms) for terms in zip(factors, tile.load_pair(start, 0), pair, strict=True)]
             for pair, start in zip(sums, starts, strict=True)
         ]
         with builder.if_else(builder.trunc(stream, ir.IntType(1))) as branches:
-            for branch, past_caches in zip(branches, (True, False), strict=True):
+            for branch, past in zip(branches, (True, False), strict=True):
                 with branch:
                     for total, target in zip(totals, targets, strict=True):
-                        tile.store_pair(total, target, past_caches)
+                        tile.store_pair(total, target, past)
         return context.get_dummy_value()
 
     return types.void(lanes, steps, rows, stride, C, count, scale, base, out, types.boolean), codegen

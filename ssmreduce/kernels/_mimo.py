@@ -3,7 +3,8 @@
 The compiled functions share the names of what they pass on:
 
 tile    lanes, steps, few: tuples of None, see `_intrinsics`; a short rest of a sequence takes a tile of `few` steps
-rows    a chunk, flat: row 0 holds the states before it, each other row [re, im] of every panel and the inputs of a step
+rows    a chunk, flat: row 0 holds the states before it, each other row [re, im] of every panel, and space for inputs
+source  address of the inputs of the chunk's first step, and their stride: in u, or copied behind the states of `rows`
 B       (S, panels, m, 2, lanes); powers (S, panels, steps, 2, lanes); leaps (S, panels, 2, lanes)
 C       (S, panels of outputs, k, 2 lanes), and D below it where D is not diagonal
 scale   factors of what the sums of each panel of outputs are added to, 2 lanes each, and at the end 2 lanes of ones
@@ -30,27 +31,28 @@ def _copy_inputs(u, where, reverse, rows, layout, share):
 
 
 @numba.njit(cache=True, nogil=True)
-def _drive_panel(tile, weights, index, rows, layout, at, count, carry, ahead):
+def _drive_panel(tile, weights, index, source, rows, layout, at, count, carry, ahead):
     """States of one panel, at a column of the rows, over a chunk; `carry` holds them before it and after a full one.
 
     `ahead` is a place from which on inputs are needed next, and how far to go there with each input: of the part that a
     tile fetches, each panel fetches its share.
     """
-    (lanes, steps, few), (B, powers, leaps), (stride, column, inputs) = tile, weights, layout
+    (lanes, steps, few), (B, powers, leaps), (stride, _, inputs) = tile, weights, layout
     pair = 2 * len(lanes)
     places = (B, index * inputs * pair), inputs, (powers, index * len(steps) * pair), (leaps, index * pair), (carry, at)
     for j in range(pair):
         rows[at + j] = carry[at + j]
     for t in range(0, count, len(steps)):
-        here, fetched = (t + 1) * stride, ((ahead[0], ahead[1] + t * inputs), ahead[2])
+        read = source[0] + t * source[1] * rows.itemsize, source[1]
+        states, fetched = (address(rows, (t + 1) * stride + at), stride), ((ahead[0], ahead[1] + t * inputs), ahead[2])
         if count - t > len(few):
-            drive(lanes, steps, stride, (rows, here + column), (rows, here + at), *places, *fetched)
+            drive(lanes, steps, read, states, *places, *fetched)
         else:
-            drive(lanes, few, stride, (rows, here + column), (rows, here + at), *places, *fetched)
+            drive(lanes, few, read, states, *places, *fetched)
 
 
 @numba.njit(cache=True, nogil=True)
-def _observe_tile(tile, C, scale, index, rows, layout, t, count, y, target, way, scratch):
+def _observe_tile(tile, C, scale, index, source, rows, layout, t, count, y, target, way, scratch):
     """Outputs of one panel over one tile of a chunk, through `scratch` where the tile overlaps an end.
 
     `target` is the place of the tile in the output, flat, its stride and the width that is left from there.
@@ -67,7 +69,8 @@ def _observe_tile(tile, C, scale, index, rows, layout, t, count, y, target, way,
     whole, ones, sums = valid == tall and wide == pair, scale.size - pair, (address(scratch, 0), pair)
     final = (address(y, at), y_stride) if whole else sums
     here = (t + 1) * stride
-    factors, base = index * pair, (address(rows, here + column + index % C.shape[1] * pair), stride)
+    factors = index * pair
+    base = source[0] + (t * source[1] + index % C.shape[1] * pair) * rows.itemsize, source[1]
     if depth > column:  # D is in C: `base` is any number, times 0
         base = address(scale, 0), 0
     if reverse:
@@ -122,37 +125,44 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
 
     `states` (R, S, n, 2) holds the states before, and then after. The members share `rows` and `carry`: each drives
     some panels of states, and when all have done so observes some tiles of steps. While one observes, another may
-    already fill the other of the two chunks in `rows`. Returns how often the team has met.
+    already fill the other of the two chunks in `rows`. Inputs are read where they lie if `direct`, but for a rest that
+    fills no tile. Returns how often the team has met.
     """
-    start, stop, member, members, met, reverse, strict, stream = plan
+    start, stop, member, members, met, reverse, strict, stream, direct = plan
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
     panels, out_panels, inputs, outputs = B.shape[1], C.shape[1], B.shape[2], y.shape[2] // systems
     chunk, layout = rows.shape[1] - 1, (rows.shape[2], panels * pair, inputs)
     flat, way = y.reshape(-1), (reverse, strict, stream)
     mine, pace = _part(panels, member, members), -(-len(tile[1]) // panels)
-    inputs_flat = u.reshape(-1)
+    inputs_flat, u_step = u.reshape(-1), u.shape[2]
     for item in range(start, stop):
         row, system = item // systems, item % systems
         _load_states(states[row, system], carry, mine, lanes)
         for first in range(0, length, chunk):
             count = min(chunk, length - first)
-            here = rows[met // 2 % rows.shape[0]].reshape(-1)  # a team meets twice a chunk
-            _copy_inputs(u, (row, first, system), reverse, here, layout, _part(count, member, members))
-            met = meet(counter, met, members)
+            here, rest = rows[first // chunk % rows.shape[0]].reshape(-1), count % len(tile[1])
+            sample = row * length + (length - 1 - first if reverse else first)
+            if direct and (rest == 0 or rest == len(tile[2])):
+                source = address(inputs_flat, sample * u_step + system * inputs), -u_step if reverse else u_step
+            else:
+                _copy_inputs(u, (row, first, system), reverse, here, layout, _part(count, member, members))
+                met = meet(counter, met, members)
+                source = address(here, layout[0] + layout[1]), layout[0]
             after = row * length + (length - first - 2 * chunk if reverse else first + count)
             for panel in range(mine[0], mine[1]):
                 index = system * panels + panel
-                ahead = inputs_flat, max(0, after) * u.shape[2] + panel * inputs * pace, pace
-                _drive_panel(tile, (B, powers, leaps), index, here, layout, panel * pair, count, carry, ahead)
+                ahead = inputs_flat, max(0, after) * u_step + panel * inputs * pace, pace
+                _drive_panel(tile, (B, powers, leaps), index, source, here, layout, panel * pair, count, carry, ahead)
             met = meet(counter, met, members)
             step = -y.shape[2] if reverse else y.shape[2]
-            y_at = (row * length + (length - 1 - first if reverse else first)) * y.shape[2] + system * outputs
+            y_at = sample * y.shape[2] + system * outputs
             begin, end = _part((count - 1) // len(tile[1]) + 1, member, members)
             for panel in range(out_panels):
                 for number in range(begin, end):
                     t, index = number * len(tile[1]), system * out_panels + panel
                     target = y_at + t * step + panel * pair, step, outputs - panel * pair
-                    _observe_tile(tile, C, scale, index, here, layout, t, count, flat, target, way, scratch)
+                    _observe_tile(tile, C, scale, index, source, here, layout, t, count, flat, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
+        met = meet(counter, met, members)
     fence()
     return met

@@ -7,6 +7,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from ._vector_ir import fma
+
 CHAINS = 8  # that take turns: alone, a chain waits for its own multiplications
 WIDTH = 8  # reals of a vector, of 64 bytes in double precision; smaller registers split it
 
@@ -64,11 +66,10 @@ class _Chain:
 
     def step(self, offset):
         """Next state v + lambda x, in the place of v."""
-        name, pointer = f"llvm.fmuladd.v{WIDTH}f64", self.builder.gep(self.states, [offset])
-        value = self.builder.load(self.slot)
+        value, pointer = self.builder.load(self.slot), self.builder.gep(self.states, [offset])
         swapped = self.shuffled(value, [k ^ 1 for k in range(WIDTH)])
-        driven = self.call(name, value.type, [self.im, swapped, self.load(pointer)])
-        value = self.call(name, value.type, [self.re, value, driven])
+        driven = fma(self.builder, self.im, swapped, self.load(pointer))
+        value = fma(self.builder, self.re, value, driven)
         self.builder.store(value, self.slot)
         self.store(value, pointer)
 

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ._intrinsics import fetch
+from ._vector_ir import fetch, fma, past_caches, rotated
 
 _INDEX = ir.IntType(64)
 intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
@@ -63,18 +63,6 @@ class _Run(_Vectors):
         self.tall = min(self.rows, self.group)  # rows of a product that gives outputs
         self.parts = range(self.group // self.tall)
 
-    def fma(self, a, b, c):
-        """Sum a b + c, fused where the processor can."""
-        kind = ir.FunctionType(c.type, [c.type] * 3)
-        name = f"llvm.fmuladd.v{self.width}f{32 if c.type.element == ir.FloatType() else 64}"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
-
-    def rotated(self, pole, value, added):
-        """Complex pole * value + added, each a pair (re, im)."""
-        re = self.fma(pole[0], value[0], self.fma(self.builder.fneg(pole[1]), value[1], added[0]))
-        im = self.fma(pole[0], value[1], self.fma(pole[1], value[0], added[1]))
-        return re, im
-
     def products(self, sums, weights, values, strides, count):
         """Sums [r][c] + the sum over k < count of weights[k, r] values[k strides[0] + c strides[1]]; count >= 1."""
         builder, rows, columns = self.builder, range(len(sums)), range(self.columns)
@@ -85,7 +73,7 @@ class _Run(_Vectors):
         k, parts = builder.phi(_INDEX), [[builder.phi(self.type) for _ in columns] for _ in rows]
         weights, values = self.at(weights, k, len(rows)), self.at(values, k, strides[0])
         factors = [self.load(values, c * strides[1]) for c in columns]
-        totals = [[self.fma(self.load(weights, r), factors[c], parts[r][c]) for c in columns] for r in rows]
+        totals = [[fma(builder, self.load(weights, r), factors[c], parts[r][c]) for c in columns] for r in rows]
         following = builder.add(k, _INDEX(1))
         builder.cbranch(builder.icmp_signed("<", following, count), body, after)
         sums = [(parts[r][c], sums[r][c], totals[r][c]) for r in rows for c in columns]
@@ -113,14 +101,16 @@ class _Run(_Vectors):
             for i in pairs:
                 state = before[i // 2]
                 if c:
-                    state = self.rotated(self._pole(jump, c, i), state, local[i // 2])
-                    local[i // 2] = self.rotated(self._pole(jump, 1, i), local[i // 2], (sums[i][c], sums[i + 1][c]))
+                    state = rotated(self.builder, self._pole(jump, c, i), state, local[i // 2])
+                    local[i // 2] = rotated(
+                        self.builder, self._pole(jump, 1, i), local[i // 2], (sums[i][c], sums[i + 1][c])
+                    )
                 for part in range(2):
                     self.store(state[part], work, (i + part) * self.columns + c)
         for i in pairs:
             pole = [self.wide.load(leap, i + part) for part in range(2)]
             added = [self.builder.fpext(part, self.wide.type) for part in local[i // 2]]
-            for part, value in enumerate(self.rotated(pole, start[i // 2], added)):
+            for part, value in enumerate(rotated(self.builder, pole, start[i // 2], added)):
                 self.wide.store(value, states, i + part)
 
     def _pole(self, jump, groups, i):
@@ -220,8 +210,7 @@ def store(typingctx, scalars, at, tiles, index, stream):
         target = vectors.pointer(signature.args[0], args[0], args[1])
         with builder.if_else(builder.trunc(args[4], ir.IntType(1))) as (streaming, cached):
             with streaming:
-                written = vectors.store(value, target, 0)
-                written.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+                past_caches(builder, vectors.store(value, target, 0))
             with cached:
                 vectors.store(value, target, 0, aligned=False)
         return context.get_dummy_value()

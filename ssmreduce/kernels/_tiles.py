@@ -11,6 +11,7 @@ from ._mimo import respond
 from ._threads import thread_count, together
 
 _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay in the second-level cache
+_ALIAS = 2**12  # bytes: rows a multiple of it apart share a set of the first-level cache
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
@@ -64,6 +65,8 @@ class Tiles:
         )
         D = np.diagonal(layer.D, axis1=1, axis2=2)
         diagonal = self.inputs == self.outputs and np.count_nonzero(layer.D) == np.count_nonzero(D)
+        row = self.systems * self.inputs * self.dtype.itemsize
+        self.direct = diagonal and self.inputs % (2 * self.lanes) == 0 and row % _ALIAS != 0  # needs no copy of u
         zeros = np.zeros((self.systems, self.outputs))
         self.causal = self._half(layer.C, *((None, D) if diagonal else (layer.D, zeros)))
         self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, zeros)
@@ -105,7 +108,7 @@ class Tiles:
                     *space[:2],
                     scratch,
                     space.counter,
-                    (*items, *seat, met, *way),
+                    (*items, *seat, met, *way, self.direct),
                 )
 
         def work(thread: int) -> None:
