@@ -52,43 +52,42 @@ def _drive_panel(tile, weights, index, source, rows, layout, at, count, carry, a
 
 
 @numba.njit(cache=True, nogil=True)
-def _observe_tile(tile, C, scale, index, source, rows, layout, t, count, y, target, way, scratch):
-    """Outputs of one panel over one tile of a chunk, through `scratch` where the tile overlaps an end.
+def _observe_panel(tile, C, scale, index, source, rows, layout, part, count, y, target, way, scratch):
+    """Outputs of one panel over the tiles part[0] ... part[1] - 1 of a chunk, through `scratch` where one overlaps an end.
 
-    `target` is the place of the tile in the output, flat, its stride and the width that is left from there.
+    `target` is the place of the chunk in the output, flat, its stride and the width that is left from there.
     """
-    (lanes, steps, few), (stride, column, _), (at, y_stride, width), (reverse, strict, stream) = (
+    (lanes, steps, few), (stride, column, _), (begin, y_stride, width), (reverse, strict, stream) = (
         tile,
         layout,
         target,
         way,
     )
     pair, depth = 2 * len(lanes), C.shape[2]
-    tall = len(steps) if count - t > len(few) else len(few)
-    valid, wide = min(tall, count - t), min(pair, width)
-    whole, ones, sums = valid == tall and wide == pair, scale.size - pair, (address(scratch, 0), pair)
-    final = (address(y, at), y_stride) if whole else sums
-    here = (t + 1) * stride
-    factors = index * pair
-    base = source[0] + (t * source[1] + index % C.shape[1] * pair) * rows.itemsize, source[1]
-    if depth > column:  # D is in C: `base` is any number, times 0
-        base = address(scale, 0), 0
-    if reverse:
-        factors, base = ones, final
+    wide, ones, sums = min(pair, width), scale.size - pair, (address(scratch, 0), pair)
+    for t in range(part[0] * len(steps), min(part[1] * len(steps), count), len(steps)):
+        tall = len(steps) if count - t > len(few) else len(few)
+        valid, at, here = min(tall, count - t), begin + t * y_stride, (t + 1 - strict) * stride
+        whole = valid == tall and wide == pair
+        final = (address(y, at), y_stride) if whole else sums
+        factors, base = index * pair, (source[0] + (t * source[1] + index % C.shape[1] * pair) * y.itemsize, source[1])
+        if reverse:
+            factors, base = ones, final
+            if not whole:
+                _move((y, at, y_stride), (scratch, 0, pair), valid, wide)
+        elif depth > column:  # D is in C: `base` is any number, times 0
+            base = address(scale, 0), 0
+        for k in range(0, depth, _DEPTH):
+            places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
+            last = k + _DEPTH >= depth
+            ends = (scale, factors), base, final if last else sums, stream and whole and last
+            if tall == len(steps):
+                observe(lanes, steps, *places, *ends)
+            else:
+                observe(lanes, few, *places, *ends)
+            factors, base = ones, sums
         if not whole:
-            _move((y, at, y_stride), (scratch, 0, pair), valid, wide)
-    here -= stride if strict else 0
-    for k in range(0, depth, _DEPTH):
-        places = (rows, here + k), stride, (C, (index * depth + k) * pair), min(_DEPTH, depth - k)
-        last = k + _DEPTH >= depth
-        ends = (scale, factors), base, final if last else sums, stream and whole and last
-        if tall == len(steps):
-            observe(lanes, steps, *places, *ends)
-        else:
-            observe(lanes, few, *places, *ends)
-        factors, base = ones, sums
-    if not whole:
-        _move((scratch, 0, pair), (y, at, y_stride), valid, wide)
+            _move((scratch, 0, pair), (y, at, y_stride), valid, wide)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -156,12 +155,10 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
             met = meet(counter, met, members)
             step = -y.shape[2] if reverse else y.shape[2]
             y_at = sample * y.shape[2] + system * outputs
-            begin, end = _part((count - 1) // len(tile[1]) + 1, member, members)
+            part = _part((count - 1) // len(tile[1]) + 1, member, members)
             for panel in range(out_panels):
-                for number in range(begin, end):
-                    t, index = number * len(tile[1]), system * out_panels + panel
-                    target = y_at + t * step + panel * pair, step, outputs - panel * pair
-                    _observe_tile(tile, C, scale, index, source, here, layout, t, count, flat, target, way, scratch)
+                index, target = system * out_panels + panel, (y_at + panel * pair, step, outputs - panel * pair)
+                _observe_panel(tile, C, scale, index, source, here, layout, part, count, flat, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
         met = meet(counter, met, members)
     fence()
