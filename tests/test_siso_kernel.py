@@ -21,7 +21,7 @@ from oracles import (
 
 import ssmreduce
 from ssmreduce import DiagonalSSM, simulate, simulate_chunk
-from ssmreduce.kernels import Layer, _host, _memory, _numba, _siso
+from ssmreduce.kernels import Layer, _channels, _host, _memory, _numba, _siso
 from ssmreduce.kernels._layer import BlockedProducts
 
 CHUNK = _siso.CHUNK
@@ -212,9 +212,9 @@ def test_strictly_anticausal_half_of_a_pole_at_zero(rng, width):
 
 
 def test_which_layers_the_kernel_takes(rng, monkeypatch):
-    assert type(_numba.prepare(as_layer(channels(rng)))) is _siso.Channels
+    assert type(_numba.prepare(as_layer(channels(rng)))) is _channels.Channels
     for other in (random_ssm(rng, 3, 2, 1, batch=(4,)), random_ssm(rng, 3, 1, 2, batch=(4,)), channels(rng, 4, 0)):
-        assert type(_numba.prepare(as_layer(other))) is not _siso.Channels
+        assert type(_numba.prepare(as_layer(other))) is not _channels.Channels
     monkeypatch.setattr(_host, "registers", lambda: None)
     assert type(_numba.prepare(as_layer(channels(rng)))) is BlockedProducts
 
@@ -230,7 +230,7 @@ def test_an_unknown_processor_gives_the_same(rng, monkeypatch):
 def test_powers_have_twice_the_digits(rng):
     """Against integers: a power of a power too is wrong by less than its rounding."""
     pole = np.array([(1 - 1e-6) * np.exp(1j * rng.uniform(0, np.pi))])
-    value, low = _siso._powers(_siso._powers((pole, 0.0), 8)[-1], 6)[-1]
+    value, low = _channels._powers(_channels._powers((pole, 0.0), 8)[-1], 6)[-1]
     a, b = Fraction(float(pole[0].real)), Fraction(float(pole[0].imag))
     re, im = Fraction(1), Fraction(0)
     for _ in range(48):
@@ -246,7 +246,7 @@ from ssmreduce.kernels import _siso
 ssm = sr.DiagonalSSM(np.full((3, 2), 0.5), np.ones((3, 2, 1)), np.ones((3, 1, 2)), np.ones((3, 1, 1)))
 for dtype in (np.float32, np.float64):
     assert sr.simulate(ssm, np.ones((9, 3), dtype))[1, 0] == 4.0
-stats = _siso._respond.stats
+stats = _siso.respond_in_blocks.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 

@@ -53,9 +53,11 @@ def _drive_panel(tile, weights, index, source, rows, layout, at, count, carry, a
 
 @numba.njit(cache=True, nogil=True)
 def _observe_panel(tile, C, scale, index, source, rows, layout, part, count, y, target, way, scratch):
-    """Outputs of one panel over the tiles part[0] ... part[1] - 1 of a chunk, through `scratch` where one overlaps an end.
+    """Outputs of one panel over the tiles part[0] ... part[1] - 1 of a chunk.
 
-    `target` is the place of the chunk in the output, flat, its stride and the width that is left from there.
+    `target` is the place of the chunk in the output, flat, its stride and the width that is left from there; a tile
+    that overlaps an end goes through `scratch`. One call takes all tiles: it counts references to its arrays, and such
+    locked additions wait for every store before them.
     """
     (lanes, steps, few), (stride, column, _), (begin, y_stride, width), (reverse, strict, stream) = (
         tile,

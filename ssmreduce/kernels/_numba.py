@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from . import _host, _siso, _tiles
+from . import _channels, _host, _tiles
 from ._layer import BlockedProducts, Layer, Products
 from ._scan_ir import CHAINS, WIDTH, scan_many, scan_one
 
@@ -55,11 +55,11 @@ def scan(Lambda: np.ndarray, inputs: np.ndarray, state: np.ndarray, *, reverse: 
     return states
 
 
-def prepare(layer: Layer) -> Products | _tiles.Tiles | _siso.Channels:
+def prepare(layer: Layer) -> Products | _tiles.Tiles | _channels.Channels:
     """See `_reference.prepare`."""
     registers, plain = _host.registers(), BlockedProducts(layer, scan)
-    if registers is not None and _siso.suits(layer):
-        return _siso.Channels(layer, registers, plain)
+    if registers is not None and _channels.suits(layer):
+        return _channels.Channels(layer, registers, plain)
     if registers is not None and _tiles.suits(layer, registers):
         return _tiles.Tiles(layer, registers)
     return plain

@@ -1,55 +1,49 @@
 """The S4D kernel: many systems of one input and one output, worked through in blocks of channels within the caches."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numba
 import numpy as np
 
-from ._circle import two_product, two_sum
-from ._host import Registers
-from ._intrinsics import fence
-from ._layer import BlockedProducts, Layer, Response, require_finite_where
-from ._memory import aligned_empty, own_memory, past_caches
+from ._intrinsics import address, fence
 from ._siso_ir import feed_through, load, respond, store
-from ._threads import for_each_part
 
 GROUP = 8  # steps that a state jumps over
-_COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers are few, their sums fill the registers
-CHUNK = 4 * _COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
-_STATES = 16  # that are taken at once over a tile: their tables stay in the first-level cache
+COLUMNS = 6  # groups at once: with 4 rows of a product, or 2 where registers are few, their sums fill the registers
+CHUNK = 4 * COLUMNS * GROUP  # steps of a tile: u and y, 64 bytes a step each, stay in the first-level cache
 PANEL = 16  # blocks that are copied at once
-_PART = 2**18  # steps of single states that are worth another thread
-_SCALE = 1e18  # an input weight B beyond this or its inverse is not folded into C
-
-Precise: TypeAlias = tuple[np.ndarray, np.ndarray | float]  # complex numbers, and what these lack
-
-
-def suits(layer: Layer) -> bool:
-    """Whether the systems have one input, one output and a state."""
-    return layer.D.shape[1:] == (1, 1) and layer.Lambda.size > 0
+WORK = 32 * COLUMNS  # vectors of states before groups, taken at once: their tables stay in the first-level cache
 
 
 @numba.njit(cache=True, nogil=True)
-def _load(tiles: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, width: int) -> None:
+def _load(shape: Any, tiles: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, width: int) -> None:
     """Rows of `width` channels from index `at` on into tiles, one a block; lanes beyond them are left alone."""
-    lanes = tiles[0].lanes.size
+    lanes = len(shape[3])
+    into, begin = address(tiles, 0), address(rows, at)
     for k in range(steps):
-        row = at + k * stride
         for block in range(width // lanes):
-            load(tiles, block * CHUNK + k, rows, row + block * lanes)
-        for c in range(width - width % lanes, width):
-            tiles[c // lanes * CHUNK + k].lanes[c % lanes] = rows[row + c]
+            place = into + (block * CHUNK + k) * lanes * rows.itemsize
+            load(shape, place, begin + (k * stride + block * lanes) * rows.itemsize)
+    for c in range(width - width % lanes, width):
+        tile = tiles[c // lanes * CHUNK :]
+        for k in range(steps):
+            tile[k].lanes[c % lanes] = rows[at + k * stride + c]
 
 
 @numba.njit(cache=True, nogil=True)
-def _store(rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int, width: int, stream: bool) -> None:
-    lanes = tiles[0].lanes.size
+def _store(
+    shape: Any, rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int, width: int, stream: bool
+) -> None:
+    lanes = len(shape[3])
+    begin, out = address(tiles, 0), address(rows, at)
     for k in range(steps):
-        row = at + k * stride
         for block in range(width // lanes):
-            store(rows, row + block * lanes, tiles, block * CHUNK + k, stream)
-        for c in range(width - width % lanes, width):
-            rows[row + c] = tiles[c // lanes * CHUNK + k].lanes[c % lanes]
+            place = begin + (block * CHUNK + k) * lanes * rows.itemsize
+            store(shape, out + (k * stride + block * lanes) * rows.itemsize, place, stream)
+    for c in range(width - width % lanes, width):
+        tile = tiles[c // lanes * CHUNK :]
+        for k in range(steps):
+            rows[at + k * stride + c] = tile[k].lanes[c % lanes]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -70,233 +64,80 @@ def _exchange(
 
 
 @numba.njit(cache=True, nogil=True)
-def _run(shape, tables, block, y, u, states, work, runs, add, inputs, ahead):
+def _run(shape, tables, block, sizes, y, u, places, runs, add, ahead):
     """Respond over `runs` times the steps of a shape in one block of channels; y += ... if `add`.
 
-    `ahead` is where among all inputs the next ones of such a block begin, and their stride.
+    `sizes` are the rows of states of a block and the bytes of a vector; `tables`, y, u and `places` (states, work) are
+    addresses. `ahead` is where the next inputs of such a block begin, an address and the index from there, and their
+    stride.
     """
     if runs == 0:
         return
-    rows = len(shape[0])
-    order, size = len(states), len(work) // (rows * len(shape[1]))
-    pace = -(-CHUNK * rows // (runs * order))
-    feed_through(shape, y, u, tables.taps[block], runs, add)
+    (inject, jump, leap, observe, taps), (states, work), (order, vector) = tables, places, sizes
+    rows, columns, group = len(shape[0]), len(shape[1]), len(shape[2])
+    wide, (inputs, following, stride) = 8 * len(shape[3]), ahead
+    size, pace = WORK // (rows * columns), -(-CHUNK * rows // (runs * order))
+    feed_through(shape, y, u, taps + block * group * group * vector, runs, add)
+    observe += block * group * order * vector
     for unit in range(0, order // rows, size):
-        inject, jump, leap = tables.inject[block, unit:], tables.jump[block, unit:], tables.leap[block, unit:]
-        observe, here = tables.observe[block, 0, unit * rows :], states[unit * rows :]
-        units = min(size, order // rows - unit)
-        respond(shape, y, u, inject, jump, leap, observe, here, work, units, order, runs, inputs, ahead, pace)
-        ahead = ahead[0] + units * runs * pace * ahead[1], ahead[1]
+        units, at = min(size, order // rows - unit), block * order + unit * rows
+        own = inject + at * (group - 1) * vector, jump + at * (columns - 1) * vector, leap + at * wide
+        seen = observe + unit * rows * min(rows, group) * vector
+        here = states + unit * rows * wide
+        respond(shape, y, u, *own, seen, here, work, units, order, runs, inputs, (following, stride), pace)
+        following += units * runs * pace * stride
 
 
 @numba.njit(cache=True, nogil=True)
-def _respond(shapes, tables, u, y, state, folding, states, tiles, work, part, reverse, stream):
+def respond_in_blocks(shapes, tables, u, y, state, folding, states, tiles, work, part, reverse, stream):
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
     `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory
     is met in long runs.
     """
     _, length, channels = u.shape
-    blocks, (into, back), (whole, each, single) = len(states), folding, tables
-    lanes, stride = tiles[0, 0].lanes.size, -channels if reverse else channels
-    u_tiles, y_tiles, inputs, outputs = tiles[0], tiles[1], u.reshape(-1), y.reshape(-1)
-    many, one, step = shapes
+    (blocks, order), (into, back), (many, one, step) = states.shape, folding, shapes
+    whole, each, single = _places(tables[0]), _places(tables[1]), _places(tables[2])
+    lanes, stride = len(many[3]), -channels if reverse else channels
+    vector, wide, group = lanes * u.itemsize, lanes * 8, len(many[1]) * GROUP
+    inputs, outputs, read = u.reshape(-1), y.reshape(-1), address(u.reshape(-1), 0)
+    u_tiles, y_tiles, held = address(tiles[0], 0), address(tiles[1], 0), address(states.reshape(-1), 0)
+    scratch, sizes = address(work, 0), (order, vector)
     for row in range(part[0] // blocks, (part[1] - 1) // blocks + 1):
         begin, end = max(part[0] - row * blocks, 0), min(part[1] - row * blocks, blocks)
         _exchange(states, state[row], into, (begin, end), True)
         for done in range(0, length, CHUNK):
             steps = min(CHUNK, length - done)
-            runs, rest = steps // (len(many[1]) * GROUP), steps % (len(many[1]) * GROUP)
+            runs, rest = steps // group, steps % group
             sample = row * length + (length - 1 - done if reverse else done)
             for first in range(begin, end, PANEL):
                 last = min(first + PANEL, end)
                 at, width = sample * channels + first * lanes, min(last * lanes, channels) - first * lanes
-                _load(u_tiles, inputs, at, stride, steps, width)
+                _load(many, tiles[0], inputs, at, stride, steps, width)
                 if reverse:
-                    _load(y_tiles, outputs, at, stride, steps, width)
+                    _load(many, tiles[1], outputs, at, stride, steps, width)
                 following = (sample * channels, last) if last < end else (sample * channels + steps * stride, begin)
                 for block in range(first, last):
-                    ahead = following[0] + (following[1] + block - first) * lanes, stride
-                    y_here, u_here = y_tiles[(block - first) * CHUNK :], u_tiles[(block - first) * CHUNK :]
-                    here = states[block]
-                    _run(many, whole, block, y_here, u_here, here, work, runs, reverse, inputs, ahead)
-                    y_here, u_here = y_here[steps - rest :], u_here[steps - rest :]
-                    _run(one, each, block, y_here, u_here, here, work, rest // GROUP, reverse, inputs, ahead)
-                    y_here, u_here = y_here[rest - rest % GROUP :], u_here[rest - rest % GROUP :]
-                    _run(step, single, block, y_here, u_here, here, work, rest % GROUP, reverse, inputs, ahead)
-                _store(outputs, y_tiles, at, stride, steps, width, stream)
+                    ahead = read, following[0] + (following[1] + block - first) * lanes, stride
+                    tile, here = (block - first) * CHUNK * vector, (held + block * order * wide, scratch)
+                    _run(many, whole, block, sizes, y_tiles + tile, u_tiles + tile, here, runs, reverse, ahead)
+                    tile += (steps - rest) * vector
+                    _run(one, each, block, sizes, y_tiles + tile, u_tiles + tile, here, rest // GROUP, reverse, ahead)
+                    tile += (rest - rest % GROUP) * vector
+                    _run(step, single, block, sizes, y_tiles + tile, u_tiles + tile, here, rest % GROUP, reverse, ahead)
+                _store(many, outputs, tiles[1], at, stride, steps, width, stream)
         _exchange(states, state[row], back, (begin, end), False)
     fence()
 
 
-class Tables(NamedTuple):
-    """What a half multiplies with that takes k groups of T steps at once, in vectors of neighbouring channels.
-
-    A state is two rows, its real and imaginary part; zeros are added behind the last one, up to whole units of rows.
-
-    inject (blocks, units, T - 1, rows): an input into the state at the end of its group; the weight of the last is 1.
-    jump (blocks, units, k - 1, rows): lambda to the powers T, 2 T, ...
-    leap (blocks, units, rows): lambda to the power k T, in double precision.
-    observe (blocks, T / p, all rows, p): the state before a group into its outputs, p = min(rows, T) at once.
-    taps (blocks, T / p, T, p): inputs into those outputs, 0 for later ones.
-    """
-
-    inject: np.ndarray
-    jump: np.ndarray
-    leap: np.ndarray
-    observe: np.ndarray
-    taps: np.ndarray
-
-
-class Channels:
-    """A layer of systems with one input and one output, ready to run on vectors.
-
-    Parameters
-    ----------
-    layer : Layer
-        With m = p = 1 and n >= 1.
-    registers : Registers
-    plain : BlockedProducts
-        The same layer, for calls that the kernel does not serve.
-
-    Notes
-    -----
-    B is folded into C, z = x / B, so that the input itself excites every state. A state with B = 0 is dead unless it
-    starts from another value than 0: such calls, and weights beyond the range of the precision, take `plain`.
-    """
-
-    def __init__(self, layer: Layer, registers: Registers, plain: BlockedProducts) -> None:
-        self.layer, self.plain = layer, plain
-        lanes = registers.size // layer.D.itemsize
-        self.vector, self.wide = (np.dtype([("lanes", kind, lanes)]) for kind in (layer.D.dtype, np.float64))
-        rows = (None,) * (registers.steps // 3)
-        shapes = ((_COLUMNS, GROUP), (1, GROUP), (1, 1))
-        self.shapes = tuple((rows, (None,) * columns, (None,) * group) for columns, group in shapes)
-        B = layer.B[..., 0].astype(np.complex128)
-        self.dead = B == 0
-        self.folding = np.divide(1.0, B, out=np.zeros_like(B), where=~self.dead), B
-        sizes = np.abs(B[~self.dead])
-        self.halves: dict[str, tuple[Tables, ...]] = {}
-        self.served = bool(np.all((sizes >= 1.0 / _SCALE) & (sizes <= _SCALE)))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
-                self.halves[half] = self._packed(half)
-                self.served &= all(np.isfinite(table["lanes"]).all() for group in self.halves[half] for table in group)
-
-    def run(
-        self,
-        u: np.ndarray,
-        state: np.ndarray,
-        state_reverse: np.ndarray | None,
-        *,
-        strict: bool = False,
-        threads: int | None = None,
-    ) -> Response:
-        """See `Products.run`; `threads` is Numba's thread count by default, and changes no bit of the result."""
-        alive = not any(np.any(x[:, self.dead]) for x in (state, state_reverse) if x is not None)
-        if not (self.served and alive):
-            return self.plain.run(u, state, state_reverse, strict=strict, threads=threads)
-        u = np.ascontiguousarray(u)
-        y = aligned_empty(u.shape, u.dtype)
-        last = self._half("causal", u, y, state, threads)
-        require_finite_where(last, u)
-        if state_reverse is None:
-            return Response(y, last, None)
-        return Response(y, last, self._half("strict" if strict else "reverse", u, y, state_reverse, threads))
-
-    def _half(self, half: str, u: np.ndarray, y: np.ndarray, state: np.ndarray, threads: int | None) -> np.ndarray:
-        """Run one half, which fills y or adds to it; its last state."""
-        tables = self.halves[half]
-        rows, length, channels = u.shape
-        last, (blocks, _, order, _) = np.array(state), tables[0].observe.shape
-        stream = half == "causal" and past_caches(y, channels, self.vector.itemsize)
-
-        def run(start: int, stop: int) -> None:
-            tile, before = min(PANEL, blocks) * CHUNK, 2 * _STATES * _COLUMNS
-            space = own_memory(
-                (blocks * order + (2 * tile + before) * self.vector.itemsize // self.wide.itemsize,), self.wide
-            )
-            states, rest = space[: blocks * order].reshape(blocks, order), space[blocks * order :].view(self.vector)
-            states["lanes"][:, 2 * last.shape[-1] :] = 0.0
-            tiles, work = rest[: 2 * tile].reshape(2, tile), rest[2 * tile :]
-            part, reverse = (start, stop), half != "causal"
-            _respond(self.shapes, tables, u, y, last, self.folding, states, tiles, work, part, reverse, stream)
-
-        if rows:
-            small = rows * length * self.dead.size < _PART
-            for_each_part(run, rows * blocks, 1 if small else threads)
-        return last
-
-    def _packed(self, half: str) -> tuple[Tables, ...]:
-        """Tables of a half, "causal", "reverse" or "strict", for each of the shapes."""
-        C: Any = self.layer.C if half == "causal" else self.layer.C_reverse
-        gain = C[:, 0] * self.folding[1]
-        steps = _powers((np.where(self.dead, 0, self.layer.Lambda).astype(np.complex128), 0.0), GROUP)
-        jumps, powers = _summed(_powers(steps[-1], _COLUMNS)), _summed(steps)
-        # an input as it is observed 0, 1, ... steps later
-        aged = np.concatenate([gain[:, None], gain[:, None] * powers], axis=1)
-        taps = np.sum(aged, axis=-1).real
-        if half == "causal":
-            taps[:, :1] += self.layer.D[:, 0]
-        elif half == "strict":
-            aged = np.concatenate([gain[:, None], aged], axis=1)
-            taps = np.concatenate([np.zeros_like(taps[:, :1]), taps], axis=1)
-        groups = self._tables(powers, jumps, aged[:, 1 : GROUP + 1], taps[:, :GROUP])
-        each = groups._replace(
-            jump=groups.jump[:, :, :0], leap=self._vectors(self._by_unit(jumps[:, :1])[:, :, 0], self.wide)
-        )
-        return groups, each, self._tables(powers[:, :1], powers[:, :1], aged[:, 1:2], taps[:, :1])
-
-    def _tables(self, powers: np.ndarray, jumps: np.ndarray, observers: np.ndarray, taps: np.ndarray) -> Tables:
-        """Tables for k groups of T steps: powers (S, T, n), jumps (S, k, n), observers (S, T, n), taps (S, T)."""
-        systems, size = taps.shape
-        tall = min(len(self.shapes[0][0]), size)
-        observe = np.swapaxes(self._by_unit(np.conj(observers)), 2, 3).reshape(systems, -1, size // tall, tall)
-        lags = np.arange(size)[:, None] - np.arange(size)
-        toeplitz = np.where(lags >= 0, taps[:, lags], 0.0).reshape(systems, size // tall, tall, size)
-        return Tables(
-            self._vectors(self._by_unit(powers[:, -2::-1])),
-            self._vectors(self._by_unit(jumps[:, :-1])),
-            self._vectors(self._by_unit(jumps[:, -1:])[:, :, 0], self.wide),
-            self._vectors(np.swapaxes(observe, 1, 2)),
-            self._vectors(np.swapaxes(toeplitz, 2, 3)),
-        )
-
-    def _by_unit(self, values: np.ndarray) -> np.ndarray:
-        """Complex (S, k, n) as (S, units, k, rows)."""
-        rows, parts = len(self.shapes[0][0]), np.ascontiguousarray(values).view(np.float64)
-        parts = np.pad(parts, ((0, 0), (0, 0), (0, -parts.shape[-1] % rows)))
-        return np.swapaxes(parts.reshape(*parts.shape[:2], parts.shape[2] // rows, rows), 1, 2)
-
-    def _vectors(self, values: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
-        """Values (S, ...) as vectors (blocks, ...) of neighbouring systems, filled up with zeros."""
-        lanes = self.vector["lanes"].shape[0]
-        padded = np.pad(values, ((0, -len(values) % lanes), *((0, 0),) * (values.ndim - 1)))
-        result = aligned_empty((len(padded) // lanes, *values.shape[1:]), dtype or self.vector)
-        result["lanes"] = np.moveaxis(padded.reshape(len(result), lanes, *values.shape[1:]), 1, -1)
-        return result
-
-
-def _powers(base: Precise, count: int) -> list[Precise]:
-    """Powers 1 ... count."""
-    powers = [base]
-    while len(powers) < count:
-        powers.append(_times(powers[-1], base))
-    return powers
-
-
-def _times(x: Precise, y: Precise) -> Precise:
-    """Product with twice the digits of double precision."""
-    product: Any = two_product.py_func  # on arrays
-    add: Any = two_sum.py_func
-    a, b, c, d = x[0].real, x[0].imag, y[0].real, y[0].imag
-    (ac, ac_low), (bd, bd_low) = product(a, c), product(b, d)
-    (ad, ad_low), (bc, bc_low) = product(a, d), product(b, c)
-    (re, re_low), (im, im_low) = add(ac, -bd), add(ad, bc)
-    low = x[1] * y[0] + x[0] * y[1] + (re_low + ac_low - bd_low) + 1j * (im_low + ad_low + bc_low)
-    return re + 1j * im, low
-
-
-def _summed(numbers: list[Precise]) -> np.ndarray:
-    """Numbers (S, n), rounded once, side by side as (S, k, n)."""
-    return np.stack([value + low for value, low in numbers], axis=1)
+@numba.njit(cache=True, nogil=True)
+def _places(tables: Any) -> Any:
+    """Addresses of the tables of a shape."""
+    inject, jump, leap, observe, taps = tables
+    return (
+        address(inject.reshape(-1), 0),
+        address(jump.reshape(-1), 0),
+        address(leap.reshape(-1), 0),
+        address(observe.reshape(-1), 0),
+        address(taps.reshape(-1), 0),
+    )

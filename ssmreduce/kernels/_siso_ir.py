@@ -1,13 +1,15 @@
 """Vector code of the S4D kernel: a lane is a channel, and products with runs of inputs stay in vector registers.
 
-A vector is a record with the one field `lanes`, so that the type of an array says how many lanes it has; a tile is an
-array of vectors, one a step. Steps go in groups of T. What the inputs of a group make of the states, and what outputs
-follow from the states before it, are matrix products (a matrix a lane) that take several groups at once; in between,
-states jump over groups, x <- lambda^T x + v. For n states that is 4 n + 8 n / T + T / 2 multiplications and additions a
-step instead of 6 n, at the speed of matrix products, and without rounding errors that pile up.
+A vector is a record with the one field `lanes`; a tile is an array of vectors, one a step. Steps go in groups of T.
+What the inputs of a group make of the states, and what outputs follow from the states before it, are matrix products (a
+matrix a lane) that take several groups at once; in between, states jump over groups, x <- lambda^T x + v. For n states
+that is 4 n + 8 n / T + T / 2 multiplications and additions a step instead of 6 n, at the speed of matrix products, and
+without rounding errors that pile up.
 
-``shape`` is three tuples of None, whose lengths are part of their type: the rows of a product, the groups that it takes
-at once, and T. The tables that belong to it are those of `_siso.Tables`.
+``shape`` is four tuples of None, whose lengths are part of their type, and a number: the rows of a product, the groups
+that it takes at once, T, the lanes of a vector, and a number of its precision. The tables that belong to it are those
+of `_channels.Tables`. They, tiles and states are given as addresses: references to arrays would be counted at every
+call, by locked additions that wait for every store before them.
 """
 
 from typing import Any
@@ -24,21 +26,16 @@ intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing conte
 
 
 class _Vectors:
-    """Loads and stores of the vectors of a record type."""
+    """Loads and stores of vectors of a width."""
 
-    def __init__(self, context, builder, record):
-        lanes = record.fields["lanes"].type
-        self.context, self.builder = context, builder
-        self.width, self.item = lanes.shape[0], lanes.dtype.bitwidth // 8
-        self.scalar = ir.FloatType() if self.item == 4 else ir.DoubleType()
-        self.type = ir.VectorType(self.scalar, self.width)
+    def __init__(self, context, builder, scalar, width):
+        self.context, self.builder, self.width = context, builder, width
+        self.scalar, self.item = context.get_value_type(scalar), scalar.bitwidth // 8
+        self.type = ir.VectorType(self.scalar, width)
 
-    def pointer(self, typ, array, offset=None):
-        """Pointer to the vector at the start of an array, or `offset` scalars behind it."""
-        data = self.context.make_array(typ)(self.context, self.builder, array).data
-        data = self.builder.bitcast(data, self.scalar.as_pointer())
-        data = data if offset is None else self.builder.gep(data, [offset])
-        return self.builder.bitcast(data, self.type.as_pointer())
+    def pointer(self, address):
+        """Pointer to the vector at an address."""
+        return self.builder.inttoptr(address, self.type.as_pointer())
 
     def at(self, pointer, index, scale=1):
         """Pointer to the vector with the number index * scale."""
@@ -56,10 +53,10 @@ class _Vectors:
 class _Run(_Vectors):
     """Groups that are taken at once: so many `columns`, each of `group` steps."""
 
-    def __init__(self, context, builder, record, shape, wide=None):
-        super().__init__(context, builder, record)
-        self.wide = wide and _Vectors(context, builder, wide)  # the same lanes in double precision
-        self.rows, self.columns, self.group = (part.count for part in shape)
+    def __init__(self, context, builder, shape):
+        self.rows, self.columns, self.group, lanes = (part.count for part in shape[:4])
+        super().__init__(context, builder, shape[4], lanes)
+        self.wide = _Vectors(context, builder, types.float64, lanes)
         self.tall = min(self.rows, self.group)  # rows of a product that gives outputs
         self.parts = range(self.group // self.tall)
 
@@ -140,11 +137,11 @@ def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, u
     """
 
     def codegen(context, builder, signature, args):
-        run = _Run(context, builder, signature.args[1].dtype, signature.args[0], signature.args[7].dtype)
-        y, u, inject, jump, _, observe, _, work = map(run.pointer, signature.args[1:9], args[1:9])
-        leap, states = (run.wide.pointer(signature.args[k], args[k]) for k in (5, 7))
+        run = _Run(context, builder, shape)
+        y, u, inject, jump, observe, work = (run.pointer(args[k]) for k in (1, 2, 3, 4, 6, 8))
+        leap, states = (run.wide.pointer(args[k]) for k in (5, 7))
         units, order, runs, inputs, ahead, pace = args[9:]
-        inputs = context.make_array(signature.args[12])(context, builder, inputs).data
+        inputs = builder.inttoptr(inputs, run.scalar.as_pointer())
         start, stride = (builder.extract_value(ahead, i) for i in range(2))
         with cgutils.for_range(builder, runs) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
@@ -163,9 +160,7 @@ def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, u
                 run.write(sums, y_here, part)
         return context.get_dummy_value()
 
-    sizes = [types.int64] * 3
-    tables = inject, jump, leap, observe
-    return types.void(shape, y, u, *tables, states, work, *sizes, inputs, ahead, types.int64), codegen
+    return types.void(shape, *[types.int64] * 12, ahead, types.int64), codegen
 
 
 @intrinsic
@@ -173,8 +168,8 @@ def feed_through(typingctx, shape, y, u, taps, runs, add):
     """Fill the tile y, or add to it, with what inputs contribute to the outputs of their own group."""
 
     def codegen(context, builder, signature, args):
-        run = _Run(context, builder, signature.args[1].dtype, signature.args[0])
-        y, u, taps = map(run.pointer, signature.args[1:4], args[1:4])
+        run = _Run(context, builder, shape)
+        y, u, taps = map(run.pointer, args[1:4])
         add, zero = builder.trunc(args[5], ir.IntType(1)), ir.Constant(run.type, None)
         with cgutils.for_range(builder, args[4]) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
@@ -184,35 +179,35 @@ def feed_through(typingctx, shape, y, u, taps, runs, add):
                 run.write(run.products(starts, weights, u_here, (1, run.group), count), y_here, part)
         return context.get_dummy_value()
 
-    return types.void(shape, y, u, taps, types.int64, types.boolean), codegen
+    return types.void(shape, *[types.int64] * 4, types.boolean), codegen
 
 
 @intrinsic
-def load(typingctx, tiles, index, scalars, at):
-    """tiles[index] = the vector that begins with scalars[at]."""
+def load(typingctx, shape, tiles, inputs):
+    """The vector at the address `tiles` = the numbers from the address `inputs` on."""
 
     def codegen(context, builder, signature, args):
-        vectors = _Vectors(context, builder, signature.args[0].dtype)
-        value = vectors.load(vectors.pointer(signature.args[2], args[2], args[3]), 0, aligned=False)
-        vectors.store(value, vectors.pointer(signature.args[0], args[0]), args[1])
+        vectors = _Run(context, builder, shape)
+        tiles, inputs = map(vectors.pointer, args[1:])
+        vectors.store(vectors.load(inputs, 0, aligned=False), tiles, 0)
         return context.get_dummy_value()
 
-    return types.void(tiles, types.int64, scalars, types.int64), codegen
+    return types.void(shape, types.int64, types.int64), codegen
 
 
 @intrinsic
-def store(typingctx, scalars, at, tiles, index, stream):
+def store(typingctx, shape, outputs, tiles, stream):
     """The way back; past the caches if `stream`, which takes vectors that are whole cache lines."""
 
     def codegen(context, builder, signature, args):
-        vectors = _Vectors(context, builder, signature.args[2].dtype)
-        value = vectors.load(vectors.pointer(signature.args[2], args[2]), args[3])
-        target = vectors.pointer(signature.args[0], args[0], args[1])
-        with builder.if_else(builder.trunc(args[4], ir.IntType(1))) as (streaming, cached):
+        vectors = _Run(context, builder, shape)
+        outputs, tiles = map(vectors.pointer, args[1:3])
+        value = vectors.load(tiles, 0)
+        with builder.if_else(builder.trunc(args[3], ir.IntType(1))) as (streaming, cached):
             with streaming:
-                past_caches(builder, vectors.store(value, target, 0))
+                past_caches(builder, vectors.store(value, outputs, 0))
             with cached:
-                vectors.store(value, target, 0, aligned=False)
+                vectors.store(value, outputs, 0, aligned=False)
         return context.get_dummy_value()
 
-    return types.void(scalars, types.int64, tiles, types.int64, types.boolean), codegen
+    return types.void(shape, types.int64, types.int64, types.boolean), codegen
