@@ -7,7 +7,7 @@ import numpy as np
 from ._circle import two_product, two_sum
 from ._host import Registers
 from ._layer import BlockedProducts, Layer, Response, require_finite_where
-from ._memory import aligned_empty, own_memory, past_caches
+from ._memory import address, aligned_copy, aligned_empty, own_memory, past_caches
 from ._siso import CHUNK, COLUMNS, GROUP, PANEL, WORK, respond_in_blocks
 from ._threads import for_each_part
 
@@ -60,14 +60,12 @@ class Channels:
 
     def __init__(self, layer: Layer, registers: Registers, plain: BlockedProducts) -> None:
         self.layer, self.plain = layer, plain
-        lanes = registers.size // layer.D.itemsize
-        self.vector, self.wide = (np.dtype([("lanes", kind, lanes)]) for kind in (layer.D.dtype, np.float64))
-        sizes = (
-            (registers.steps // 3, columns, group, lanes) for columns, group in ((COLUMNS, GROUP), (1, GROUP), (1, 1))
-        )
-        self.shapes = tuple((*((None,) * size for size in shape), layer.D.dtype.type(0)) for shape in sizes)
+        self.dtype, self.lanes, rows = layer.D.dtype, registers.size // layer.D.itemsize, registers.steps // 3
+        shapes = ((rows, columns, group, self.lanes) for columns, group in ((COLUMNS, GROUP), (1, GROUP), (1, 1)))
+        self.shapes = tuple((*((None,) * size for size in shape), self.dtype.type(0)) for shape in shapes)
         B = layer.B[..., 0].astype(np.complex128)
         self.dead = B == 0
+        self.any_dead = bool(self.dead.any())
         self.folding = np.divide(1.0, B, out=np.zeros_like(B), where=~self.dead), B
         sizes = np.abs(B[~self.dead])
         self.halves: dict[str, tuple[Tables, ...]] = {}
@@ -75,7 +73,8 @@ class Channels:
         with np.errstate(over="ignore", invalid="ignore"):
             for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
                 self.halves[half] = self._packed(half)
-                self.served &= all(np.isfinite(table["lanes"]).all() for group in self.halves[half] for table in group)
+                self.served &= all(np.isfinite(table).all() for group in self.halves[half] for table in group)
+        self.places = {half: tuple(tuple(map(address, group)) for group in self.halves[half]) for half in self.halves}
 
     def run(
         self,
@@ -87,8 +86,7 @@ class Channels:
         threads: int | None = None,
     ) -> Response:
         """See `Products.run`; `threads` is Numba's thread count by default, and changes no bit of the result."""
-        alive = not any(np.any(x[:, self.dead]) for x in (state, state_reverse) if x is not None)
-        if not (self.served and alive):
+        if not self.served or self._revived(state) or self._revived(state_reverse):
             return self.plain.run(u, state, state_reverse, strict=strict, threads=threads)
         u = np.ascontiguousarray(u)
         y = aligned_empty(u.shape, u.dtype)
@@ -98,22 +96,24 @@ class Channels:
             return Response(y, last, None)
         return Response(y, last, self._half("strict" if strict else "reverse", u, y, state_reverse, threads))
 
+    def _revived(self, state: np.ndarray | None) -> bool:
+        """Whether a dead state starts from another value than 0."""
+        return self.any_dead and state is not None and bool(np.any(state[:, self.dead]))
+
     def _half(self, half: str, u: np.ndarray, y: np.ndarray, state: np.ndarray, threads: int | None) -> np.ndarray:
         """Run one half, which fills y or adds to it; its last state."""
-        tables = self.halves[half]
         rows, length, channels = u.shape
-        last, (blocks, _, order, _) = np.array(state), tables[0].observe.shape
-        stream = half == "causal" and past_caches(y, channels, self.vector.itemsize)
+        last, (blocks, _, order, _, lanes) = np.array(state), self.halves[half][0].observe.shape
+        stream = half == "causal" and past_caches(y, channels, lanes * self.dtype.itemsize)
+        held, tile = blocks * order * lanes, min(PANEL, blocks) * CHUNK * lanes
 
         def run(start: int, stop: int) -> None:
-            tile, before = min(PANEL, blocks) * CHUNK, WORK
-            space = own_memory(
-                (blocks * order + (2 * tile + before) * self.vector.itemsize // self.wide.itemsize,), self.wide
-            )
-            states, rest = space[: blocks * order].reshape(blocks, order), space[blocks * order :].view(self.vector)
-            states["lanes"][:, 2 * last.shape[-1] :] = 0.0
+            more = (2 * tile + WORK * lanes) * self.dtype.itemsize // 8
+            space = own_memory((held + more,), np.dtype(np.float64))
+            states, rest = space[:held].reshape(blocks, order, lanes), space[held:].view(self.dtype)
+            states[:, 2 * last.shape[-1] :] = 0.0
             tiles, work = rest[: 2 * tile].reshape(2, tile), rest[2 * tile :]
-            part, reverse = (start, stop), half != "causal"
+            tables, part, reverse = self.places[half], (start, stop), half != "causal"
             respond_in_blocks(self.shapes, tables, u, y, last, self.folding, states, tiles, work, part, reverse, stream)
 
         if rows:
@@ -136,9 +136,7 @@ class Channels:
             aged = np.concatenate([gain[:, None], aged], axis=1)
             taps = np.concatenate([np.zeros_like(taps[:, :1]), taps], axis=1)
         groups = self._tables(powers, jumps, aged[:, 1 : GROUP + 1], taps[:, :GROUP])
-        each = groups._replace(
-            jump=groups.jump[:, :, :0], leap=self._vectors(self._by_unit(jumps[:, :1])[:, :, 0], self.wide)
-        )
+        each = groups._replace(jump=groups.jump[:, :, :0], leap=self._leaps(jumps[:, :1]))
         return groups, each, self._tables(powers[:, :1], powers[:, :1], aged[:, 1:2], taps[:, :1])
 
     def _tables(self, powers: np.ndarray, jumps: np.ndarray, observers: np.ndarray, taps: np.ndarray) -> Tables:
@@ -151,7 +149,7 @@ class Channels:
         return Tables(
             self._vectors(self._by_unit(powers[:, -2::-1])),
             self._vectors(self._by_unit(jumps[:, :-1])),
-            self._vectors(self._by_unit(jumps[:, -1:])[:, :, 0], self.wide),
+            self._leaps(jumps[:, -1:]),
             self._vectors(np.swapaxes(observe, 1, 2)),
             self._vectors(np.swapaxes(toeplitz, 2, 3)),
         )
@@ -162,13 +160,14 @@ class Channels:
         parts = np.pad(parts, ((0, 0), (0, 0), (0, -parts.shape[-1] % rows)))
         return np.swapaxes(parts.reshape(*parts.shape[:2], parts.shape[2] // rows, rows), 1, 2)
 
+    def _leaps(self, jump: np.ndarray) -> np.ndarray:
+        return self._vectors(self._by_unit(jump)[:, :, 0], np.dtype(np.float64))
+
     def _vectors(self, values: np.ndarray, dtype: np.dtype | None = None) -> np.ndarray:
-        """Values (S, ...) as vectors (blocks, ...) of neighbouring systems, filled up with zeros."""
-        lanes = self.vector["lanes"].shape[0]
-        padded = np.pad(values, ((0, -len(values) % lanes), *((0, 0),) * (values.ndim - 1)))
-        result = aligned_empty((len(padded) // lanes, *values.shape[1:]), dtype or self.vector)
-        result["lanes"] = np.moveaxis(padded.reshape(len(result), lanes, *values.shape[1:]), 1, -1)
-        return result
+        """Values (S, ...) as vectors (blocks, ..., lanes) of neighbouring systems, filled up with zeros."""
+        padded = np.pad(values, ((0, -len(values) % self.lanes), *((0, 0),) * (values.ndim - 1)))
+        vectors = np.moveaxis(padded.reshape(len(padded) // self.lanes, self.lanes, *values.shape[1:]), 1, -1)
+        return aligned_copy(vectors, dtype or self.dtype)
 
 
 def _powers(base: Precise, count: int) -> list[Precise]:

@@ -12,7 +12,7 @@ import numba
 from llvmlite import ir
 from numba import extending, types
 
-from ._vector_ir import fetch, fma, past_caches, rotated
+from ._vector_ir import bypass, fetch, fma, rotated
 
 intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
 
@@ -51,7 +51,7 @@ class _Tile:
             align = self.bytes * (self.lanes if stream else 1)
             stored = self.builder.store(part, self.builder.gep(first, [_INDEX(j)]), align=align)
             if stream:
-                past_caches(self.builder, stored)
+                bypass(self.builder, stored)
 
     def converted(self, pair, scalar):
         """The pair in single or double precision."""

@@ -16,6 +16,18 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return _view(np.empty(_bytes(shape, dtype), np.uint8), shape, dtype)
 
 
+def aligned_copy(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Copy, in C order, that begins with a cache line."""
+    copy = aligned_empty(values.shape, dtype)
+    copy[...] = values
+    return copy
+
+
+def address(array: np.ndarray) -> int:
+    """Where the numbers of an array begin; they stay there as long as the array."""
+    return array.__array_interface__["data"][0]
+
+
 def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """The same in memory that the thread keeps, until its next call: the system takes long to hand out fresh pages.
 
@@ -24,7 +36,7 @@ def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = _bytes(shape, dtype)
     if getattr(_OWN, "bytes", np.empty(0)).size < size:
         fresh = np.empty(max(size, _PAGE) + _PAGE, np.uint8)
-        _OWN.bytes = fresh[-fresh.__array_interface__["data"][0] % _PAGE :]
+        _OWN.bytes = fresh[-address(fresh) % _PAGE :]
     return _view(_OWN.bytes, shape, dtype)
 
 
@@ -42,5 +54,5 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Array at the first cache line of some bytes."""
-    start = -memory.__array_interface__["data"][0] % LINE
+    start = -address(memory) % LINE
     return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)

@@ -18,32 +18,25 @@ WORK = 32 * COLUMNS  # vectors of states before groups, taken at once: their tab
 @numba.njit(cache=True, nogil=True)
 def _load(shape: Any, tiles: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, width: int) -> None:
     """Rows of `width` channels from index `at` on into tiles, one a block; lanes beyond them are left alone."""
-    lanes = len(shape[3])
-    into, begin = address(tiles, 0), address(rows, at)
+    lanes, item, into, begin = len(shape[3]), rows.itemsize, address(tiles, 0), address(rows, at)
     for k in range(steps):
         for block in range(width // lanes):
-            place = into + (block * CHUNK + k) * lanes * rows.itemsize
-            load(shape, place, begin + (k * stride + block * lanes) * rows.itemsize)
-    for c in range(width - width % lanes, width):
-        tile = tiles[c // lanes * CHUNK :]
-        for k in range(steps):
-            tile[k].lanes[c % lanes] = rows[at + k * stride + c]
+            load(shape, into + (block * CHUNK + k) * lanes * item, begin + (k * stride + block * lanes) * item)
+        for c in range(width - width % lanes, width):
+            tiles[(c // lanes * CHUNK + k) * lanes + c % lanes] = rows[at + k * stride + c]
 
 
 @numba.njit(cache=True, nogil=True)
 def _store(
     shape: Any, rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int, width: int, stream: bool
 ) -> None:
-    lanes = len(shape[3])
-    begin, out = address(tiles, 0), address(rows, at)
+    lanes, item, begin, into = len(shape[3]), rows.itemsize, address(tiles, 0), address(rows, at)
     for k in range(steps):
         for block in range(width // lanes):
-            place = begin + (block * CHUNK + k) * lanes * rows.itemsize
-            store(shape, out + (k * stride + block * lanes) * rows.itemsize, place, stream)
-    for c in range(width - width % lanes, width):
-        tile = tiles[c // lanes * CHUNK :]
-        for k in range(steps):
-            rows[at + k * stride + c] = tile[k].lanes[c % lanes]
+            place = begin + (block * CHUNK + k) * lanes * item
+            store(shape, into + (k * stride + block * lanes) * item, place, stream)
+        for c in range(width - width % lanes, width):
+            rows[at + k * stride + c] = tiles[(c // lanes * CHUNK + k) * lanes + c % lanes]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -51,16 +44,15 @@ def _exchange(
     states: np.ndarray, values: np.ndarray, factors: np.ndarray, blocks: tuple[int, int], enter: bool
 ) -> None:
     """States of some blocks as vectors = factors * values (S, n) if `enter`, else values = factors * states."""
-    lanes = states[0, 0].lanes.size
+    lanes = states.shape[2]
     for s in range(blocks[0] * lanes, min(blocks[1] * lanes, len(values))):
-        here, lane = states[s // lanes], s % lanes
+        block, lane = s // lanes, s % lanes
         for i in range(values.shape[1]):
-            re, im = here[2 * i].lanes, here[2 * i + 1].lanes
             if enter:
                 value = factors[s, i] * values[s, i]
-                re[lane], im[lane] = value.real, value.imag
+                states[block, 2 * i, lane], states[block, 2 * i + 1, lane] = value.real, value.imag
             else:
-                values[s, i] = factors[s, i] * complex(re[lane], im[lane])
+                values[s, i] = factors[s, i] * complex(states[block, 2 * i, lane], states[block, 2 * i + 1, lane])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -92,13 +84,13 @@ def _run(shape, tables, block, sizes, y, u, places, runs, add, ahead):
 def respond_in_blocks(shapes, tables, u, y, state, folding, states, tiles, work, part, reverse, stream):
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 
-    `state` (R, S, n) is overwritten with the last one. A panel of blocks is copied in and out at once, so that memory
-    is met in long runs.
+    `tables` are the addresses of `_channels.Tables` for each shape; `state` (R, S, n) is overwritten with the last one;
+    `states` (blocks, rows, lanes), the two `tiles` and `work` are space for vectors. A panel of blocks is copied in and
+    out at once, so that memory is met in long runs.
     """
     _, length, channels = u.shape
-    (blocks, order), (into, back), (many, one, step) = states.shape, folding, shapes
-    whole, each, single = _places(tables[0]), _places(tables[1]), _places(tables[2])
-    lanes, stride = len(many[3]), -channels if reverse else channels
+    (blocks, order, lanes), (into, back), (many, one, step) = states.shape, folding, shapes
+    (whole, each, single), stride = tables, -channels if reverse else channels
     vector, wide, group = lanes * u.itemsize, lanes * 8, len(many[1]) * GROUP
     inputs, outputs, read = u.reshape(-1), y.reshape(-1), address(u.reshape(-1), 0)
     u_tiles, y_tiles, held = address(tiles[0], 0), address(tiles[1], 0), address(states.reshape(-1), 0)
@@ -128,16 +120,3 @@ def respond_in_blocks(shapes, tables, u, y, state, folding, states, tiles, work,
                 _store(many, outputs, tiles[1], at, stride, steps, width, stream)
         _exchange(states, state[row], back, (begin, end), False)
     fence()
-
-
-@numba.njit(cache=True, nogil=True)
-def _places(tables: Any) -> Any:
-    """Addresses of the tables of a shape."""
-    inject, jump, leap, observe, taps = tables
-    return (
-        address(inject.reshape(-1), 0),
-        address(jump.reshape(-1), 0),
-        address(leap.reshape(-1), 0),
-        address(observe.reshape(-1), 0),
-        address(taps.reshape(-1), 0),
-    )

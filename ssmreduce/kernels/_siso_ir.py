@@ -1,6 +1,6 @@
 """Vector code of the S4D kernel: a lane is a channel, and products with runs of inputs stay in vector registers.
 
-A vector is a record with the one field `lanes`; a tile is an array of vectors, one a step. Steps go in groups of T.
+A tile is an array of vectors, one a step. Steps go in groups of T.
 What the inputs of a group make of the states, and what outputs follow from the states before it, are matrix products (a
 matrix a lane) that take several groups at once; in between, states jump over groups, x <- lambda^T x + v. For n states
 that is 4 n + 8 n / T + T / 2 multiplications and additions a step instead of 6 n, at the speed of matrix products, and
@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ._vector_ir import fetch, fma, past_caches, rotated
+from ._vector_ir import bypass, fetch, fma, rotated
 
 _INDEX = ir.IntType(64)
 intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
@@ -205,7 +205,7 @@ def store(typingctx, shape, outputs, tiles, stream):
         value = vectors.load(tiles, 0)
         with builder.if_else(builder.trunc(args[3], ir.IntType(1))) as (streaming, cached):
             with streaming:
-                past_caches(builder, vectors.store(value, outputs, 0))
+                bypass(builder, vectors.store(value, outputs, 0))
             with cached:
                 vectors.store(value, outputs, 0, aligned=False)
         return context.get_dummy_value()

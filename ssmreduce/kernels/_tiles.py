@@ -6,7 +6,7 @@ import numpy as np
 
 from . import _host
 from ._layer import Layer, Response, require_finite_where
-from ._memory import LINE, aligned_empty, own_memory, past_caches
+from ._memory import LINE, aligned_copy, aligned_empty, own_memory, past_caches
 from ._mimo import respond
 from ._threads import thread_count, together
 
@@ -59,9 +59,9 @@ class Tiles:
         panels = _by_panel(powers, self.lanes)
         self.panels = panels.shape[1]
         self.drive = (
-            _aligned(_by_panel(layer.B, self.lanes), self.dtype),
-            _aligned(panels, self.dtype),
-            _aligned(panels[:, :, -1], np.dtype(np.float64)),
+            aligned_copy(_by_panel(layer.B, self.lanes), self.dtype),
+            aligned_copy(panels, self.dtype),
+            aligned_copy(panels[:, :, -1], np.dtype(np.float64)),
         )
         D = np.diagonal(layer.D, axis1=1, axis2=2)
         diagonal = self.inputs == self.outputs and np.count_nonzero(layer.D) == np.count_nonzero(D)
@@ -135,7 +135,7 @@ class Tiles:
         rows = _padded(rows, pair, axis=2)
         rows = np.swapaxes(rows.reshape(*rows.shape[:2], -1, pair), 1, 2)
         factors = np.concatenate([_padded(scale, pair, axis=1).ravel(), np.ones(pair)])
-        return _Half(_aligned(rows, self.dtype), _aligned(factors, self.dtype))
+        return _Half(aligned_copy(rows, self.dtype), aligned_copy(factors, self.dtype))
 
     def _workspace(self, length: int, *, shared: bool) -> _Workspace:
         size = _CHUNK_BYTES * (2 if shared else 1)  # a team meets less often
@@ -168,9 +168,3 @@ def _padded(values: np.ndarray, multiple: int, axis: int) -> np.ndarray:
     widths = [(0, 0)] * values.ndim
     widths[axis] = (0, -values.shape[axis] % multiple)
     return np.pad(values, widths)
-
-
-def _aligned(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    copy = aligned_empty(values.shape, dtype)
-    copy[...] = values
-    return copy

@@ -32,6 +32,6 @@ def fetch(builder, pointer, index):
     builder.call(ask, [place, *map(_SHORT, (0, 2, 1))])  # to read, into the second-level cache, data
 
 
-def past_caches(builder, store):
-    """Let a store of whole cache lines go straight to memory."""
+def bypass(builder, store):
+    """Let a store of whole cache lines go past the caches."""
     store.set_metadata("nontemporal", builder.module.add_metadata([_SHORT(1)]))
