@@ -1,9 +1,11 @@
 """Arguments of another kind than is needed: refused where they come in, in words."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
+import numpy as np
 
 from .errors import ArgumentError, SelectionError
 
@@ -24,6 +26,19 @@ def require_batches(value: Any) -> None:
     """Raise `ArgumentError` where one array is given for several batches: its rows would be taken for them."""
     if array_api_compat.is_array_api_obj(value):
         raise ArgumentError(f"batches is {described(value)}; give a list of batches, such as [x]")
+
+
+def require_path(value: Any) -> None:
+    """Raise `ArgumentError` unless the value names a file."""
+    require_kind(value, (str, os.PathLike), "path", "the path of a file is needed")
+
+
+def random_numbers(seed: Any) -> np.random.Generator:
+    """Generator of a seed."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"seed must be a whole number from 0 on, got {described(seed)}") from None
 
 
 def described(value: Any) -> str:

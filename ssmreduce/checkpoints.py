@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import require_path
 from ._optional import optional_import
 from ._whole import write_whole
 from .errors import (
@@ -61,6 +62,7 @@ def read_file(path: str | os.PathLike) -> tuple[Params, dict[str, str]]:
     MissingDependencyError
         msgpack or torch is needed and not installed.
     """
+    require_path(path)
     path = Path(path)
     kind = "unknown format"
     try:
@@ -213,6 +215,7 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
 
 def format_of(path: str | os.PathLike) -> str:
     """Format that a file's suffix names; `CheckpointFormatError` where it names none."""
+    require_path(path)
     path = Path(path)
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import require_kind
+from ._arguments import described, require_kind
 from ._arrays import to_numpy
 from ._optional import optional_import
-from .errors import NotRepresentableError
+from .errors import ArgumentError, NotRepresentableError
 from .systems import DiagonalSSM, StateSpace, require_diagonal
 
 
@@ -182,7 +182,7 @@ def from_dlti(system: Any, *, conj_sym: bool = True) -> DiagonalSSM:
     >>> from_dlti(dlti([1.0], [1.0, -0.5])).Lambda
     array([0.5+0.j])
     """
-    if getattr(system, "dt", None) is None:
+    if getattr(system, "dt", None) is None or not hasattr(system, "to_ss"):
         raise NotRepresentableError("a discrete-time system is needed (scipy.signal.dlti)")
     dense = system.to_ss()
     return from_state_space(StateSpace(dense.A, dense.B, dense.C, dense.D), conj_sym=conj_sym)
@@ -233,6 +233,8 @@ def from_control(system: Any, *, conj_sym: bool = True) -> DiagonalSSM:
 
     Raises
     ------
+    ArgumentError
+        No `control.StateSpace`.
     NotRepresentableError
         As in `from_state_space`, or a continuous-time system (``dt=0``).
 
@@ -242,6 +244,8 @@ def from_control(system: Any, *, conj_sym: bool = True) -> DiagonalSSM:
     >>> from_control(control.ss([[0.5]], [[1.0]], [[1.0]], [[0.0]], True)).Lambda
     array([0.5+0.j])
     """
+    if not hasattr(system, "isdtime") or not hasattr(system, "A"):
+        raise ArgumentError(f"system is {described(system)}; a control.StateSpace is needed")
     if not system.isdtime(strict=True):
         raise NotRepresentableError(
             "a discrete-time system is needed (dt=True or a sampling time); discretise it first"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arguments import real_number, require_callable, require_kind, whole_number
+from ._arguments import random_numbers, real_number, require_callable, require_kind, whole_number
 from ._arrays import as_double, numbers_of, one_minus_abs
 from .certificates import certify
 from .errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError
@@ -308,7 +308,7 @@ def compare(
     if "original" in candidates:
         raise SelectionError("the label 'original' is taken; give the candidate another one")
     everyone = {"original": model, **candidates}
-    rng = np.random.default_rng(seed)
+    rng = random_numbers(seed)
     layers: dict[str, list[LayerComparison]] = {label: [] for label in everyone}
     for name, ssm in model.items():
         noise = rng.standard_normal((length, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))

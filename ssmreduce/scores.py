@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ._arguments import require_kind
+from ._arguments import random_numbers, require_kind
 from ._arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
 from .model import MODEL_ADVICE, SSMModel
@@ -320,7 +320,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
         criterion, preset_allocation = PRESETS[method]
         allocation = allocation or preset_allocation
     if criterion == "random":
-        rng = np.random.default_rng(seed)
+        rng = random_numbers(seed)
         return (lambda ssm: rng.random(ssm.Lambda.shape)), method, allocation or "global"
     if not isinstance(criterion, str) or criterion not in CRITERIA:
         known = ", ".join([*PRESETS, *CRITERIA])

@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from ._arguments import real_number, require_callable
-from .errors import UnknownNameError
+from ._arguments import described, real_number, require_callable
+from .errors import ArgumentError, UnknownNameError
 from .model import SSMModel
 from .reduction import prune, prune_unstructured
 from .scores import Criterion, score
@@ -94,6 +94,8 @@ def sweep(
 
     Raises
     ------
+    ArgumentError
+        No list of methods or ratios.
     UnknownNameError, SelectionError
         As in `score` and `select`.
 
@@ -106,6 +108,9 @@ def sweep(
     [256, 128]
     """
     require_callable(evaluate, "evaluate", "a function from a model to a number is needed")
+    for value, name in ((methods, "methods"), (ratios, "ratios")):
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise ArgumentError(f"{name} is {described(value)}; give a list, such as [{value!r}]")
     labelled = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
     ratios = list(ratios)
     plan = [(label, *step) for label, method in labelled.items() for step in _plan(model, method, ratios, seed)]

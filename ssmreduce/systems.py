@@ -44,6 +44,8 @@ class DiagonalSSM:
 
     Raises
     ------
+    ArgumentError
+        A `conj_sym` that is neither True nor False.
     ShapeError
         Shapes that do not fit.
     NonFiniteError
@@ -82,6 +84,7 @@ class DiagonalSSM:
             value = getattr(self, name)
             if value is not None or name != "C_reverse":
                 object.__setattr__(self, name, as_double(value, complex_=name != "D", name=name))
+        require_kind(self.conj_sym, (bool, np.bool_), "conj_sym", "True or False is needed")
         self._check_shapes()
         if single:
             self._warn_of_single_precision()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ._arguments import require_kind
 from .errors import CheckpointFormatError
 
 Params = dict[str, Any]
@@ -121,6 +122,8 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
+    ArgumentError
+        No mapping.
     CheckpointFormatError
         A name that is both a leaf and the beginning of another name.
 
@@ -129,6 +132,7 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
     >>> unflatten({"params/seq/D": 1.0, "params/seq/B": 2.0})
     {'params': {'seq': {'D': 1.0, 'B': 2.0}}}
     """
+    require_kind(params, Mapping, "params", "a mapping from names to parameters is needed")
     tree: dict[str, Any] = {}
     for name, leaf in params.items():
         *path, last = name.split("/")

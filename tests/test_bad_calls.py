@@ -5,6 +5,7 @@ import inspect
 import networks
 import numpy as np
 import pytest
+import scipy.signal
 
 import ssmreduce as sr
 from ssmreduce import errors
@@ -106,6 +107,9 @@ REDUCE = {
     "ridge in words": (lambda j: j.eliminate(ratio=0.5, ridge="a"), errors.ArgumentError, "ridge must be a number"),
     "no ridge": (lambda j: j.eliminate(ratio=0.5, ridge=None), errors.ArgumentError, "ridge must be a number"),
     "inputs, not moments": (lambda j: sr.eliminate(j.model, j.inputs, ratio=0.5), errors.ArgumentError, "calibration"),
+    "a method's own option": (
+        lambda j: sr.reduce(j.model, {LAYER: 5}, method="greedy_hankel", rule="h2"), errors.UnknownNameError, "'rule'",
+    ),
     "a calibration's path": (lambda j: sr.eliminate(j.model, "c.npz", ratio=0.5), errors.ArgumentError, "'c.npz'"),
     "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
     "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
@@ -366,3 +370,43 @@ def test_an_autocovariance_of_any_spectrum_is_taken(j):
     sr.calibrate_stationary(j.model, rho * (1 - np.arange(5) / 5))  # what the message advises
     for touching in ([1.0, 0.5], [2, -1], [1.0]):  # spectra that reach 0
         sr.calibrate_stationary(j.model, touching)
+
+
+PLAIN = {
+    "no file to load": (lambda j: sr.load(None), errors.ArgumentError, "path is None; the path of a file"),
+    "a number to load": (lambda j: sr.load(3), errors.ArgumentError, "path is 3"),
+    "no file to save to": (lambda j: sr.save(j.model, None), errors.ArgumentError, "path is None"),
+    "one ratio": (lambda j: sr.sweep(j.model, len, ratios=0.5), errors.ArgumentError, r"ratios is 0.5.*\[0.5\]"),
+    "one method": (lambda j: sr.sweep(j.model, len, methods="last"), errors.ArgumentError, r"methods is 'last'"),
+    "a negative seed": (lambda j: sr.score(j.model, "random", seed=-1), errors.ArgumentError, "seed.* got -1"),
+    "half a seed": (
+        lambda j: sr.compare(j.model, {"x": j.model}, seed=2.5),
+        errors.ArgumentError,
+        "seed must be.* got 2.5",
+    ),
+    "a seed in words": (
+        lambda j: sr.prune_unstructured(j.model, ratio=0.5, seed="a"),
+        errors.ArgumentError,
+        "seed must be",
+    ),
+    "a leaf as a tree": (lambda j: sr.unflatten(3), errors.ArgumentError, "params is 3; a mapping"),
+    "a number as a system": (lambda j: sr.from_control(3), errors.ArgumentError, "system is 3; a control.StateSpace"),
+    "another library's system": (
+        lambda j: sr.from_control(scipy.signal.dlti([1.0], [1.0, -0.5])),
+        errors.ArgumentError,
+        "control.StateSpace",
+    ),
+    "a number as a dlti": (lambda j: sr.from_dlti(3), errors.NotRepresentableError, "scipy.signal.dlti"),
+    "conj_sym in words": (
+        lambda j: sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]], conj_sym="yes"),
+        errors.ArgumentError,
+        "'yes'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_files_seeds_and_systems_of_others(j, case):
+    call, error, text = PLAIN[case]
+    with pytest.raises(error, match=text):
+        call(j)

@@ -181,10 +181,15 @@ def test_refusals_of_reduce(rng):
 @EVERY
 def test_reduce_takes_the_options_of_the_method_and_no_other_name(rng, method):
     model = model_from(rng, "s5")
-    function = getattr(METHODS[method], "func", METHODS[method])
-    options = {name: value for name, value in (function.__kwdefaults__ or {}).items() if name != "method"}
+    function, bound = getattr(METHODS[method], "func", METHODS[method]), getattr(METHODS[method], "keywords", {})
+    taken = {"method", *bound}
+    options = {name: value for name, value in (function.__kwdefaults__ or {}).items() if name not in taken}
     sr.reduce(model, {"layers.0": 2}, method=method, **options)
-    for name in ("order", "misspelt"):  # `order` is an argument of the function, but not by keyword
+    for name in (
+        "order",
+        "misspelt",
+        *bound,
+    ):  # `order` is an argument, but not by keyword; the name says what is bound
         with pytest.raises(UnknownNameError, match=f"{method!r} has no option {name!r}"):
             sr.reduce(model, {"layers.0": 2}, method=method, **{name: 1})
 

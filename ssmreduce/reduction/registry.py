@@ -114,8 +114,10 @@ def reduce(
 
 
 def _check_options(method: str, options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(METHODS[method]).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "method"]  # taken by `reduce` itself
+    function = METHODS[method]
+    taken = {"method", *getattr(function, "keywords", {})}  # by `reduce` itself, or by the method's name
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in taken]
     for name in options:
         if name not in known:
             choice = f"choose from {', '.join(known)}" if known else "it has none"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._arguments import real_number, require_kind
+from .._arguments import random_numbers, real_number, require_kind
 from ..errors import SelectionError
 from ..model import MODEL_ADVICE, SSMModel, replace_system
 from ..systems import DiagonalSSM
@@ -47,7 +47,7 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     if not 0 <= real_number(ratio, "ratio") < 1:
         raise SelectionError(f"ratio is the share of entries to zero and must be in [0, 1), got {ratio}")
-    rng = np.random.default_rng(seed)
+    rng = random_numbers(seed)
     for name, ssm in model.items():
         model = replace_system(model, name, _thinned(ssm, ratio, rng))
     return model
