@@ -11,7 +11,8 @@ Where a target is missed, the row also shows what a layer that ran at the whole 
 reach, with as few multiply-adds as we know of: none but those of the two products (S5), four a state and step (S4D).
 
 With glibc the process keeps the memory that it has once had, for every side: fresh pages for each large output would
-cost a virtual machine more than some of the calls that are measured.
+cost a virtual machine more than some of the calls that are measured. It cannot keep outputs of 2 GiB; where the system
+spends more than a tenth of a second of a call of ours on them, the row says how long.
 """
 
 import argparse
@@ -185,16 +186,24 @@ def compare(title, table, ssm, u, flops, least, limit, options, key):
     engine would run at the peak in the time of one run.
     """
     calls, notes, errors, exact = prepare(table, ssm, u, key, 1.5 * options.budget)
-    own = ours(ssm, u)
+    own, system = ours(ssm, u), []
     own_error = error(own(), exact)
+
+    def watched():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_stime
+        own()
+        system.append(resource.getrusage(resource.RUSAGE_SELF).ru_stime - before)
+
     peak, peak_flops = scan_limits.multiply_add()
-    times = race({"peak": peak, "ours": own, **calls}, options.budget)
+    times = race({"peak": peak, "ours": watched, **calls}, options.budget)
     rate, top = flops / times["ours"][0], peak_flops / times["peak"][0]
     share, headroom = 100 * rate / top, times["ours"][0] * top / least
     print(
         f"{title:38s} {shown(times['ours'])} {1e-9 * rate:6.1f} GF/s = {share:3.0f} % of {1e-9 * top:.0f}"
         f"  err {own_error:.0e}  {verdict(share, limit)}"
     )
+    if statistics.mean(system) > 0.1:
+        print(f"    of this in the system, for fresh pages: {statistics.mean(system):.2g} s")
     for name in table:
         if name in notes:
             print(f"    {name:22s} {notes[name]}")
