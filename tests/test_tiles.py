@@ -261,6 +261,34 @@ u = rng.normal(size=(1, 3000, 6))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")
+def test_nothing_is_read_beyond_the_input():
+    """Between two pages that nobody may touch: inputs are read by address, where no index is checked."""
+    code = """
+import ctypes, mmap
+protect = ctypes.CDLL(None, use_errno=True).mprotect
+protect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+page = mmap.PAGESIZE
+wide = sr.DiagonalSSM(np.linspace(0.5, 0.9, 40), normal(40, 64), normal(64, 40), np.eye(64), normal(64, 40))
+B, C = normal(64, 3, 1), normal(64, 1, 3)
+narrow = sr.DiagonalSSM(np.full((64, 3), 0.5), B, C, np.ones((64, 1, 1)), C)
+for length in (1, 4, 12, 16, 61, 192, 200):
+    values = rng.normal(size=(2, length, 64)).astype(np.float32)
+    pages = -(-values.nbytes // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    inner = np.frombuffer(memory, np.float32, pages * page // 4, page)
+    assert protect(begin, page, 0) == protect(begin + (pages + 1) * page, page, 0) == 0
+    for u in (inner[: values.size], inner[-values.size :]):
+        u = u.reshape(values.shape)
+        u[...] = values
+        for layer in (wide, narrow):
+            assert (sr.simulate(layer, u) == sr.simulate(layer, values)).all()
+print("done")
+"""
+    assert run_python(code).split() == ["done"]
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
 def test_a_team_on_one_core():
     code = """
