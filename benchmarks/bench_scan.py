@@ -2,10 +2,10 @@
 
 One process pinned to one core, all libraries on one thread; the section `threads` alone uses more. The calls of a row
 take turns of one call, or of as many as fill 30 ms after one that is not counted, so that short calls meet warm caches.
-A row shows the median of their wall times and the spread (largest over smallest); compiling and a first call are not
-counted. The multiply-add rate of the processor is measured in the same turns. Every peer is checked against double
-precision in the run that times it, on the first sequence of the batch. A peer that would need too much memory or time
-is left out, and the row says so. float32 throughout.
+A row shows the median of their wall times, in brackets the least (the quiet one), and the spread (largest over least);
+ratios are of medians; compiling and a first call are not counted. The multiply-add rate of the processor is measured in
+the same turns. Every peer is checked against double precision in the run that times it, on the first sequence of the
+batch. A peer that would need too much memory or time is left out, and the row says so. float32 throughout.
 
 Where a target is missed, the row also shows what a layer that ran at the whole multiply-add rate of the processor would
 reach, with as few multiply-adds as we know of: none but those of the two products (S5), four a state and step (S4D).
@@ -101,7 +101,7 @@ def ours(ssm, u, threads=1):
 
 
 def race(calls, budget, most=11, wall=False):
-    """Medians, spreads and counts of turns; each call has run once before, and gets a share of `budget`.
+    """Medians, least, spreads and counts of turns; each call has run once before, and gets a share of `budget`.
 
     A turn is one call, or as many as fill TURN seconds, of which it counts the mean, after one that is not counted.
     """
@@ -125,13 +125,13 @@ def race(calls, budget, most=11, wall=False):
             if len(spent) < most and (not spent or (sum(spent) + spent[-1]) * number <= share):
                 spent.append(turn(call, number))
                 running = True
-    return {name: (statistics.median(t), max(t) / min(t), len(t)) for name, t in times.items()}
+    return {name: (statistics.median(t), min(t), max(t) / min(t), len(t)) for name, t in times.items()}
 
 
 def shown(result):
-    median, spread, count = result
-    number = f"{median:8.3g} s " if median >= 1 else f"{1e3 * median:8.3g} ms"
-    return f"{number} x{spread:4.2f} ({count:2d})"
+    median, least, spread, count = result
+    unit, scale = ("s ", 1) if median >= 1 else ("ms", 1e3)
+    return f"{scale * median:8.3g} {unit} [{scale * least:5.3g}] x{spread:4.2f} ({count:2d})"
 
 
 def verdict(value, target, best=None):
@@ -198,9 +198,10 @@ def compare(title, table, ssm, u, flops, least, limit, options, key):
     times = race({"peak": peak, "ours": watched, **calls}, options.budget)
     rate, top = flops / times["ours"][0], peak_flops / times["peak"][0]
     share, headroom = 100 * rate / top, times["ours"][0] * top / least
+    quiet = 100 * (flops / times["ours"][1]) / (peak_flops / times["peak"][1])
     print(
         f"{title:38s} {shown(times['ours'])} {1e-9 * rate:6.1f} GF/s = {share:3.0f} % of {1e-9 * top:.0f}"
-        f"  err {own_error:.0e}  {verdict(share, limit)}"
+        f" [{quiet:.0f} %]  err {own_error:.0e}  {verdict(share, limit)}"
     )
     if statistics.mean(system) > 0.1:
         print(f"    of this in the system, for fresh pages: {statistics.mean(system):.2g} s")
@@ -385,7 +386,7 @@ def step(options):
         u = inputs(1, 1, ssm.D.shape[-1] * math.prod(ssm.batch))
         state = sr.simulate_chunk(ssm, u, threads=1).state
         times = race({"step": lambda s=ssm, v=u, x=state: sr.simulate_chunk(s, v, state=x, threads=1)}, 1.0, most=2001)
-        print(f"{name:38s} {1e6 * times['step'][0]:.1f} us a step, median of {times['step'][2]}", flush=True)
+        print(f"{name:38s} {1e6 * times['step'][0]:.1f} us a step, median of {times['step'][3]}", flush=True)
 
 
 def processor():
