@@ -173,6 +173,8 @@ def from_dlti(system: Any, *, conj_sym: bool = True) -> DiagonalSSM:
 
     Raises
     ------
+    ArgumentError
+        No `scipy.signal.dlti`.
     NotRepresentableError
         As in `from_state_space`, or a continuous-time system.
 
@@ -182,7 +184,9 @@ def from_dlti(system: Any, *, conj_sym: bool = True) -> DiagonalSSM:
     >>> from_dlti(dlti([1.0], [1.0, -0.5])).Lambda
     array([0.5+0.j])
     """
-    if getattr(system, "dt", None) is None or not hasattr(system, "to_ss"):
+    if not hasattr(system, "to_ss"):
+        raise ArgumentError(f"system is {described(system)}; a scipy.signal.dlti is needed")
+    if system.dt is None:
         raise NotRepresentableError("a discrete-time system is needed (scipy.signal.dlti)")
     dense = system.to_ss()
     return from_state_space(StateSpace(dense.A, dense.B, dense.C, dense.D), conj_sym=conj_sym)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ._arguments import described, real_number, require_callable
+from ._arguments import described, real_number, require_callable, require_kind
 from .errors import ArgumentError, UnknownNameError
 from .model import SSMModel
 from .reduction import prune, prune_unstructured
@@ -108,11 +109,12 @@ def sweep(
     [256, 128]
     """
     require_callable(evaluate, "evaluate", "a function from a model to a number is needed")
-    for value, name in ((methods, "methods"), (ratios, "ratios")):
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise ArgumentError(f"{name} is {described(value)}; give a list, such as [{value!r}]")
-    labelled = dict(methods) if isinstance(methods, Mapping) else {name: name for name in methods}
-    ratios = list(ratios)
+    if not isinstance(methods, Mapping):
+        methods = _listed(methods, "methods")
+        for name in methods:
+            require_kind(name, str, "a method", "names are needed, or a mapping from labels to methods")
+        methods = {name: name for name in methods}
+    labelled, ratios = dict(methods), _listed(ratios, "ratios")
     plan = [(label, *step) for label, method in labelled.items() for step in _plan(model, method, ratios, seed)]
     rows: list[SweepRow] = []
     known: dict[object, float] = {}
@@ -125,6 +127,15 @@ def sweep(
         if progress is not None:
             progress(len(rows), len(plan))
     return Sweep(tuple(rows))
+
+
+def _listed(values: Any, name: str) -> list:
+    try:
+        if isinstance(values, str | bytes):
+            raise TypeError
+        return list(values)
+    except TypeError:
+        raise ArgumentError(f"{name} is {described(values)}; give a list") from None
 
 
 Step = tuple[float, object, Callable[[], SSMModel]]

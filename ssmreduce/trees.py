@@ -123,7 +123,7 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ArgumentError
-        No mapping.
+        No mapping, or a name that is no text.
     CheckpointFormatError
         A name that is both a leaf and the beginning of another name.
 
@@ -135,6 +135,7 @@ def unflatten(params: Mapping[str, Any]) -> dict[str, Any]:
     require_kind(params, Mapping, "params", "a mapping from names to parameters is needed")
     tree: dict[str, Any] = {}
     for name, leaf in params.items():
+        require_kind(name, str, "a name in params", "text is needed")
         *path, last = name.split("/")
         node = tree
         for key in path:

@@ -376,8 +376,19 @@ PLAIN = {
     "no file to load": (lambda j: sr.load(None), errors.ArgumentError, "path is None; the path of a file"),
     "a number to load": (lambda j: sr.load(3), errors.ArgumentError, "path is 3"),
     "no file to save to": (lambda j: sr.save(j.model, None), errors.ArgumentError, "path is None"),
-    "one ratio": (lambda j: sr.sweep(j.model, len, ratios=0.5), errors.ArgumentError, r"ratios is 0.5.*\[0.5\]"),
+    "one ratio": (lambda j: sr.sweep(j.model, len, ratios=0.5), errors.ArgumentError, "ratios is 0.5; give a list"),
+    "an array of one ratio": (
+        lambda j: sr.sweep(j.model, len, ratios=np.array(0.5)),
+        errors.ArgumentError,
+        "ratios is a ndarray",
+    ),
+    "a number as a name": (lambda j: sr.unflatten({3: 1.0}), errors.ArgumentError, "a name in params is 3; text"),
     "one method": (lambda j: sr.sweep(j.model, len, methods="last"), errors.ArgumentError, r"methods is 'last'"),
+    "a list as a method": (
+        lambda j: sr.sweep(j.model, len, methods=[["last"]]),
+        errors.ArgumentError,
+        "a method is a list",
+    ),
     "a negative seed": (lambda j: sr.score(j.model, "random", seed=-1), errors.ArgumentError, "seed.* got -1"),
     "half a seed": (
         lambda j: sr.compare(j.model, {"x": j.model}, seed=2.5),
@@ -396,7 +407,7 @@ PLAIN = {
         errors.ArgumentError,
         "control.StateSpace",
     ),
-    "a number as a dlti": (lambda j: sr.from_dlti(3), errors.NotRepresentableError, "scipy.signal.dlti"),
+    "a number as a dlti": (lambda j: sr.from_dlti(3), errors.ArgumentError, "scipy.signal.dlti"),
     "conj_sym in words": (
         lambda j: sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]], conj_sym="yes"),
         errors.ArgumentError,

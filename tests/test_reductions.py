@@ -185,11 +185,8 @@ def test_reduce_takes_the_options_of_the_method_and_no_other_name(rng, method):
     taken = {"method", *bound}
     options = {name: value for name, value in (function.__kwdefaults__ or {}).items() if name not in taken}
     sr.reduce(model, {"layers.0": 2}, method=method, **options)
-    for name in (
-        "order",
-        "misspelt",
-        *bound,
-    ):  # `order` is an argument, but not by keyword; the name says what is bound
+    # `order` is an argument, but not by keyword; what is bound belongs to the method's name
+    for name in ("order", "misspelt", *bound):
         with pytest.raises(UnknownNameError, match=f"{method!r} has no option {name!r}"):
             sr.reduce(model, {"layers.0": 2}, method=method, **{name: 1})
 

@@ -138,15 +138,15 @@ def test_threads_change_no_bit(rng, path, small_chunks, dtype, bidirectional, sq
 
 @DTYPES
 @pytest.mark.parametrize("strict", [None, False, True])
-@pytest.mark.parametrize("kind", [name for name in PATHS if PATHS[name]])
-def test_inputs_where_they_lie_and_copied(rng, monkeypatch, small_chunks, dtype, strict, kind):
+@pytest.mark.parametrize(("kind", "systems"), [*((name, 1) for name in PATHS if PATHS[name]), ("avx2", 2)])
+def test_inputs_where_they_lie_and_copied(rng, monkeypatch, small_chunks, dtype, strict, kind, systems):
     """The same bits; in whole tiles, with a short one at the end, and with a rest that is copied in either case."""
     monkeypatch.setattr(_host, "registers", lambda: PATHS[kind])
-    ssm = random_ssm(rng, 20, 64, 64, bidirectional=strict is not None)
-    ssm = DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, np.diag(np.diag(ssm.D)), ssm.C_reverse)
+    ssm = random_ssm(rng, 20, 64, 64, batch=(systems,), bidirectional=strict is not None)
+    ssm = DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, ssm.D * np.eye(64), ssm.C_reverse)
     for length in (1, 12, 16, 60, 61, 88):
-        u = rng.normal(size=(2, length, 64)).astype(dtype)
-        tiles, start = prepared(ssm, u), np.zeros((2, 1, 20), np.result_type(dtype, np.complex64))
+        u = rng.normal(size=(2, length, 64 * systems)).astype(dtype)
+        tiles, start = prepared(ssm, u), np.zeros((2, systems, 20), np.result_type(dtype, np.complex64))
         assert tiles.direct
         direct = tiles.run(u, start, None if strict is None else start, strict=bool(strict))
         monkeypatch.setattr(tiles, "direct", False)
@@ -157,7 +157,8 @@ def test_inputs_where_they_lie_and_copied(rng, monkeypatch, small_chunks, dtype,
                 assert_same_bits(one, other)
 
 
-def test_rows_that_share_a_set_of_the_cache_are_copied(rng):
+def test_rows_that_share_a_set_of_the_cache_are_copied(monkeypatch):
+    monkeypatch.setattr(_host, "registers", lambda: PATHS["avx512"])
     for width, direct in ((1024, False), (1056, True), (1040, False)):
         D, weights = np.eye(width), np.ones((4, width))
         tiles = prepared(DiagonalSSM(np.full(4, 0.5), weights, weights.T, D), np.ones((1, 1, width), np.float32))

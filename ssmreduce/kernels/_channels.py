@@ -7,7 +7,7 @@ import numpy as np
 from ._circle import two_product, two_sum
 from ._host import Registers
 from ._layer import BlockedProducts, Layer, Response, require_finite_where
-from ._memory import address, aligned_copy, aligned_empty, own_memory, past_caches
+from ._memory import aligned_copy, aligned_empty, begin_of, own_memory, past_caches
 from ._siso import CHUNK, COLUMNS, GROUP, PANEL, WORK, respond_in_blocks
 from ._threads import for_each_part
 
@@ -74,7 +74,8 @@ class Channels:
             for half in ["causal"] + ["reverse", "strict"] * (layer.C_reverse is not None):
                 self.halves[half] = self._packed(half)
                 self.served &= all(np.isfinite(table).all() for group in self.halves[half] for table in group)
-        self.places = {half: tuple(tuple(map(address, group)) for group in self.halves[half]) for half in self.halves}
+        # addresses of these tables: a deep copy of this object would keep those of the original's
+        self.places = {half: tuple(tuple(map(begin_of, group)) for group in self.halves[half]) for half in self.halves}
 
     def run(
         self,

@@ -113,7 +113,7 @@ def _keep_rolled(branch, module):
 
 @intrinsic
 def drive(typing, lanes, steps, rows, states, B, inputs, powers, leaps, carry, ahead, ahead_step):
-    """States of one panel over one tile of steps; each place is an array with an offset into it.
+    """States of one panel over one tile of steps; each other place is an array with an offset into it.
 
     `rows` and `states` are the address where the tile's first step has its inputs and keeps its states, and the stride
     to the next step's. `carry` holds the states before the tile in double precision, and then those after it.
@@ -174,8 +174,8 @@ def address(typing, array, offset):
 def observe(typing, lanes, steps, rows, stride, C, count, scale, base, out, stream):
     """Outputs of one panel over one tile of steps, out = scale * base + rows C, over `count` numbers of each row.
 
-    Places and strides as in `drive`; `scale` is one row for all steps. `base` and `out` are an address and a stride;
-    they may be equal. `out` is written past the caches if `stream`.
+    Places as in `drive`, steps of `rows` are `stride` apart; `scale` is one row for all steps. `base` and `out` are an
+    address and a stride; they may be equal. `out` is written past the caches if `stream`.
     """
 
     def codegen(context, builder, signature, values):

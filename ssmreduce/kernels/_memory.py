@@ -23,7 +23,7 @@ def aligned_copy(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return copy
 
 
-def address(array: np.ndarray) -> int:
+def begin_of(array: np.ndarray) -> int:
     """Where the numbers of an array begin; they stay there as long as the array."""
     return array.__array_interface__["data"][0]
 
@@ -36,7 +36,7 @@ def own_memory(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = _bytes(shape, dtype)
     if getattr(_OWN, "bytes", np.empty(0)).size < size:
         fresh = np.empty(max(size, _PAGE) + _PAGE, np.uint8)
-        _OWN.bytes = fresh[-address(fresh) % _PAGE :]
+        _OWN.bytes = fresh[-begin_of(fresh) % _PAGE :]
     return _view(_OWN.bytes, shape, dtype)
 
 
@@ -54,5 +54,5 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 def _view(memory: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Array at the first cache line of some bytes."""
-    start = -address(memory) % LINE
+    start = -begin_of(memory) % LINE
     return memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)

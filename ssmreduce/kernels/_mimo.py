@@ -126,8 +126,8 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
 
     `states` (R, S, n, 2) holds the states before, and then after. The members share `rows` and `carry`: each drives
     some panels of states, and when all have done so observes some tiles of steps. While one observes, another may
-    already fill the other of the two chunks in `rows`. Inputs are read where they lie if `direct`, but for a rest that
-    fills no tile. Returns how often the team has met.
+    already fill the other of the two chunks in `rows`. Inputs are read where they lie if `direct`, but for a last
+    chunk whose rest fills no tile. Returns how often the team has met.
     """
     start, stop, member, members, met, reverse, strict, stream, direct = plan
     length, systems, lanes, pair = u.shape[1], states.shape[1], len(tile[0]), 2 * len(tile[0])
@@ -162,6 +162,5 @@ def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch
                 index, target = system * out_panels + panel, (y_at + panel * pair, step, outputs - panel * pair)
                 _observe_panel(tile, C, scale, index, source, here, layout, part, count, flat, target, way, scratch)
         _store_states(here[count * layout[0] :], states[row, system], mine, lanes)
-        met = meet(counter, met, members)
     fence()
-    return met
+    return meet(counter, met, members)

@@ -1,10 +1,9 @@
 """Vector code of the S4D kernel: a lane is a channel, and products with runs of inputs stay in vector registers.
 
-A tile is an array of vectors, one a step. Steps go in groups of T.
-What the inputs of a group make of the states, and what outputs follow from the states before it, are matrix products (a
-matrix a lane) that take several groups at once; in between, states jump over groups, x <- lambda^T x + v. For n states
-that is 4 n + 8 n / T + T / 2 multiplications and additions a step instead of 6 n, at the speed of matrix products, and
-without rounding errors that pile up.
+A tile is an array of vectors, one a step. Steps go in groups of T. What the inputs of a group make of the states, and
+what outputs follow from the states before it, are matrix products (a matrix a lane) that take several groups at once;
+in between, states jump over groups, x <- lambda^T x + v. For n states that is 4 n + 8 n / T + T / 2 multiplications and
+additions a step instead of 6 n, at the speed of matrix products, and without rounding errors that pile up.
 
 ``shape`` is four tuples of None, whose lengths are part of their type, and a number: the rows of a product, the groups
 that it takes at once, T, the lanes of a vector, and a number of its precision. The tables that belong to it are those
@@ -131,8 +130,8 @@ class _Run(_Vectors):
 def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, units, order, runs, inputs, ahead, pace):
     """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
 
-    `units` times the rows of the shape is the length of `states`, `order` that of all states; `work` holds as many
-    vectors for each of the groups. Meanwhile `pace` of the next `inputs`, which begin at ahead[0] with a stride of
+    These are `units` times the rows of the shape, from the address `states` on, of `order` rows in all; `work` holds as
+    many vectors for each of the groups. Meanwhile `pace` of the next `inputs`, which begin at ahead[0] with a stride of
     ahead[1], are fetched for each unit.
     """
 
@@ -187,7 +186,7 @@ def load(typingctx, shape, tiles, inputs):
     """The vector at the address `tiles` = the numbers from the address `inputs` on."""
 
     def codegen(context, builder, signature, args):
-        vectors = _Run(context, builder, shape)
+        vectors = _Vectors(context, builder, shape[4], shape[3].count)
         tiles, inputs = map(vectors.pointer, args[1:])
         vectors.store(vectors.load(inputs, 0, aligned=False), tiles, 0)
         return context.get_dummy_value()
@@ -200,7 +199,7 @@ def store(typingctx, shape, outputs, tiles, stream):
     """The way back; past the caches if `stream`, which takes vectors that are whole cache lines."""
 
     def codegen(context, builder, signature, args):
-        vectors = _Run(context, builder, shape)
+        vectors = _Vectors(context, builder, shape[4], shape[3].count)
         outputs, tiles = map(vectors.pointer, args[1:3])
         value = vectors.load(tiles, 0)
         with builder.if_else(builder.trunc(args[3], ir.IntType(1))) as (streaming, cached):

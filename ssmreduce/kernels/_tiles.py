@@ -66,7 +66,7 @@ class Tiles:
         D = np.diagonal(layer.D, axis1=1, axis2=2)
         diagonal = self.inputs == self.outputs and np.count_nonzero(layer.D) == np.count_nonzero(D)
         row = self.systems * self.inputs * self.dtype.itemsize
-        self.direct = diagonal and self.inputs % (2 * self.lanes) == 0 and row % _ALIAS != 0  # needs no copy of u
+        self.direct = diagonal and self.inputs % (2 * self.lanes) == 0 and row % _ALIAS != 0  # reads u where it lies
         zeros = np.zeros((self.systems, self.outputs))
         self.causal = self._half(layer.C, *((None, D) if diagonal else (layer.D, zeros)))
         self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, zeros)

@@ -1,4 +1,4 @@
-"""What the vector code of all kernels emits: fused multiply-adds, rotations of states, and fetches into the caches.
+"""What the vector code of all kernels emits: fused multiply-adds, rotations of states, and what goes round the caches.
 
 Numba's cache looks only at the file of the function that it compiled: after a change here or in a module that emits
 code with it, touch `_mimo.py`, `_siso.py` and `_numba.py`.
