@@ -65,7 +65,6 @@ class Channels:
         self.shapes = tuple((*((None,) * size for size in shape), self.dtype.type(0)) for shape in shapes)
         B = layer.B[..., 0].astype(np.complex128)
         self.dead = B == 0
-        self.any_dead = bool(self.dead.any())
         self.folding = np.divide(1.0, B, out=np.zeros_like(B), where=~self.dead), B
         sizes = np.abs(B[~self.dead])
         self.halves: dict[str, tuple[Tables, ...]] = {}
@@ -99,7 +98,7 @@ class Channels:
 
     def _revived(self, state: np.ndarray | None) -> bool:
         """Whether a dead state starts from another value than 0."""
-        return self.any_dead and state is not None and bool(np.any(state[:, self.dead]))
+        return state is not None and bool(self.dead.any() and np.any(state[:, self.dead]))
 
     def _half(self, half: str, u: np.ndarray, y: np.ndarray, state: np.ndarray, threads: int | None) -> np.ndarray:
         """Run one half, which fills y or adds to it; its last state."""
