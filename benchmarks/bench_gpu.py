@@ -17,7 +17,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX would lea
 import numpy as np
 
 from ssmreduce import simulate
-from ssmreduce.systems import DiagonalSSM
+from ssmreduce.systems._systems import DiagonalSSM
 
 SCANS = [(8, 16384, 384), (1, 16384, 384), (64, 1024, 64), (1, 2**20, 16)]  # rows, steps, states
 S5 = [(64, 128), (192, 256), (384, 512)]  # states, features
@@ -109,7 +109,7 @@ def measure_scans(rng, repeat, copy):
     """The scan alone, in place: 16 bytes an element."""
     import cupy
 
-    from ssmreduce.kernels import _cupy, _device
+    from ssmreduce.engines.cuda import _cupy, _device
 
     print(row("scan (rows, L, n)", "engine"), "        ms       GB/s  % of copy   JAX (ms)")
     for rows, length, states in SCANS:

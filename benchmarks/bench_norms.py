@@ -19,9 +19,9 @@ import warnings
 
 import numpy as np
 
-from ssmreduce.hankel import hankel_singular_values
-from ssmreduce.peak_gain import peak_gain
-from ssmreduce.systems import DiagonalSSM
+from ssmreduce.norms._hankel import hankel_singular_values
+from ssmreduce.norms.peak._peak_gain import peak_gain
+from ssmreduce.systems._systems import DiagonalSSM
 
 try:
     import slycot

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import ssmreduce as sr
-from ssmreduce.reduction import METHODS
+from ssmreduce.reduction._reduce import METHODS
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "tests" / "data"

@@ -43,7 +43,7 @@ import scan_peers
 import torch
 
 import ssmreduce as sr
-from ssmreduce.kernels import _numba
+from ssmreduce.engines.numba import _engine as _numba
 
 torch.set_num_threads(1)
 MEMORY = 8e9  # bytes that a peer may need

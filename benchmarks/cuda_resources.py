@@ -6,7 +6,7 @@ Needs CuPy and NVRTC (``pip install nvidia-cuda-nvrtc``), and neither a device n
 import re
 import sys
 
-from ssmreduce.kernels import _cupy, _device
+from ssmreduce.engines.cuda import _cupy, _device
 
 PATTERN = r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
 

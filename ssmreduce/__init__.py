@@ -1,62 +1,86 @@
 """Model reduction of deep state-space models: every S4D, S5 or LRU layer seen as a discrete LTI system."""
 
 from . import adapters, errors, plot
-from .calibration import (
-    Calibration,
-    Moments,
-    calibrate,
-    calibrate_stationary,
-    flax_inputs,
-    load_calibration,
-    save_calibration,
-    torch_inputs,
+from ._support.trees import flatten, unflatten
+from .calibration import Calibration, Moments, calibrate, calibrate_stationary, load_calibration, save_calibration
+from .evaluation import Certificate, Comparison, Inspection, Sweep, certify, compare, inspect, sweep
+from .models import SSMModel, export, load, read, replace_system, save
+from .networks import flax_inputs, torch_inputs
+from .norms import (
+    GainBounds,
+    cauchy_factor,
+    controllability_gramian,
+    finite_horizon_gain,
+    h2_norm,
+    hankel_norm,
+    hankel_singular_values,
+    modal_h2_norms,
+    modal_hinf_norms,
+    observability_gramian,
+    pair_hinf_norms,
+    peak_to_peak_bounds,
 )
-from .certificates import Certificate, certify, error_system
-from .conversions import from_control, from_dlti, from_state_space, to_control, to_dlti, to_state_space
-from .discretize import bilinear, inverse_bilinear, inverse_zoh, zoh
-from .finite_horizon import GainBounds, finite_horizon_gain, peak_to_peak_bounds
-from .gramians import cauchy_factor, controllability_gramian, observability_gramian
-from .hankel import hankel_norm, hankel_singular_values
-from .loading import load, read, save
-from .model import SSMModel, export, replace_system
-from .norms import h2_norm, modal_h2_norms, modal_hinf_norms
-from .pair_norms import pair_hinf_norms
-from .peak_gain import PeakGain, hinf_norm, peak_gain
-from .reduction import (
+from .norms.peak import PeakGain, hinf_norm, peak_gain
+from .reduction import hankel_orders, reduce
+from .reduction.calibrated import (
     EliminationPath,
     LayerPath,
-    Reduction,
+    Search,
+    SearchPoint,
     balance_calibrated,
-    balanced_truncation,
-    compensate,
-    compensated_truncation,
     compress,
     eliminate,
     elimination_path,
     elimination_scores,
+    output_sensitivity,
+    recalibrate,
+    refit,
+    search,
+)
+from .reduction.methods import (
+    Reduction,
+    balanced_truncation,
+    compensate,
+    compensated_truncation,
     exchange,
     greedy_elimination,
     h2_approximation,
     hankel_approximation,
-    hankel_orders,
     modal_truncation,
-    output_sensitivity,
-    prune,
-    prune_unstructured,
-    recalibrate,
-    reduce,
-    refit,
     singular_perturbation,
 )
-from .report import Comparison, Inspection, compare, inspect
-from .responses import Chunk, frequency_response, impulse_response, simulate, simulate_chunk
-from .scan import scan
-from .scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, pair_hinf, score
-from .search import Search, SearchPoint, search
-from .selection import Selection, select
-from .sweep import Sweep, sweep
-from .systems import DiagonalSSM, StateSpace, conjugate_closed, unstable_states
-from .trees import flatten, unflatten
+from .responses import Chunk, frequency_response, impulse_response, scan, simulate, simulate_chunk
+from .selection import (
+    Scores,
+    Selection,
+    h2,
+    h2_reference,
+    hinf,
+    hinf_reference,
+    magnitude,
+    pair_hinf,
+    prune,
+    prune_unstructured,
+    score,
+    select,
+)
+from .systems import (
+    DiagonalSSM,
+    StateSpace,
+    bilinear,
+    conjugate_closed,
+    error_system,
+    from_control,
+    from_dlti,
+    from_state_space,
+    inverse_bilinear,
+    inverse_zoh,
+    to_control,
+    to_dlti,
+    to_state_space,
+    unstable_states,
+    zoh,
+)
 
 __version__ = "0.1.0"
 

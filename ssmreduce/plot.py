@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import to_numpy
-from ._optional import optional_import
-from .certificates import error_system
-from .hankel import hankel_singular_values as _hankel_singular_values
-from .model import SSMModel
+from ._support.arrays import to_numpy
+from ._support.optional import optional_import
+from .evaluation import Sweep
+from .models import SSMModel
+from .norms import hankel_singular_values as _hankel_singular_values
 from .responses import frequency_response
-from .scores import Scores
-from .sweep import Sweep
-from .systems import DiagonalSSM
+from .selection import Scores
+from .systems import DiagonalSSM, error_system
 
 _MARKERS = "osD^v<>P*X"
 _MANY = 8  # names beyond which they are shortened, and lines beyond which a legend would hide them

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from norm_oracles import random_ssm
+from support.norm_oracles import random_ssm
 
 import ssmreduce as sr
 from ssmreduce.errors import NotCausalError, ShapeError, UnknownNameError
-from ssmreduce.systems import DiagonalSSM, StateSpace
+from ssmreduce.systems._systems import DiagonalSSM, StateSpace
 
 
 def value(result):

@@ -12,6 +12,7 @@ import pytest
 
 import ssmreduce as sr
 from ssmreduce.cli import main
+from ssmreduce.models._checkpoints import write_file
 
 ROOT = Path(sr.__file__).parents[1]
 DIGITS = ROOT / "examples" / "s5_digits" / "model.safetensors"
@@ -59,7 +60,7 @@ def stable_flax_file(path):
     """The Flax checkpoint with its poles clipped, so that it needs no flag but those of the README."""
     model = sr.load(FLAX, adapter=sr.adapters.S5(conj_sym=True, discretization="zoh", clip_eigs=True))
     params = {key: np.minimum(v, -1e-3) if key.endswith("Lambda_re") else v for key, v in model.params.items()}
-    sr.checkpoints.write_file(path, params, {})
+    write_file(path, params, {})
 
 
 def at_hand(model, network, x):

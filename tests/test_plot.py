@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from norm_oracles import random_ssm
-from oracles import lru_tree
+from support.norm_oracles import random_ssm
+from support.oracles import lru_tree
 
 import ssmreduce as sr
-from ssmreduce.hankel import hankel_singular_values
+from ssmreduce.norms._hankel import hankel_singular_values
 
 figure = pytest.importorskip("matplotlib.figure")
 

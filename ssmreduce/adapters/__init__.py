@@ -5,9 +5,9 @@ from typing import Any
 
 from ..errors import AdapterError, IncompleteLayerError
 from ._base import Adapter, Layout, Tensor
-from .lru import LRU
-from .s4d import S4D
-from .s5 import S5, S5PyTorch
+from ._lru import LRU
+from ._s4d import S4D
+from ._s5 import S5, S5PyTorch
 
 ADAPTERS: dict[str, type[Adapter]] = {cls.name: cls for cls in (S5, S5PyTorch, S4D, LRU)}
 """The families that are looked for in a checkpoint, by name."""

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .._arrays import one_minus_abs
+from .._support.arrays import one_minus_abs
+from .._support.trees import Params, foreign_name
 from ..errors import FlagError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
-from ..trees import Params, foreign_name
 
 ROOT = "."
 """Layer name of a system whose tensors stand at the top of the checkpoint."""

@@ -4,8 +4,8 @@
 helpers run a live network and hand out what goes into its state-space layers.
 """
 
+from ..networks import flax_inputs, torch_inputs
 from ._accumulate import calibrate, layer_moments
-from ._capture import flax_inputs, torch_inputs
 from ._files import load_calibration, save_calibration
 from ._inputs import sequences
 from ._moments import CALIBRATION_ADVICE, Calibration, Moments

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import require_kind
-from .._arrays import to_numpy
+from .._support.arguments import require_kind
+from .._support.arrays import to_numpy
+from ..engines import engine_for
 from ..errors import NonFiniteError, ShapeError
-from ..kernels import engine_for
-from ..model import MODEL_ADVICE, SSMModel
+from ..models import SSMModel
+from ..models._model import MODEL_ADVICE
 from ..responses import simulate
 from ..systems import DiagonalSSM
 from ._inputs import Inputs, batches_of, host_array, sequences

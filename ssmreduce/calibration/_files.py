@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import require_kind
-from .._whole import write_whole
+from .._support.arguments import require_kind
+from .._support.whole import write_whole
 from ..errors import CheckpointFormatError, MissingFileError
 from ._moments import CALIBRATION_ADVICE, Calibration, Moments
 

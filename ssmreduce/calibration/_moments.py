@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .._support.frozen import rebuild
 from ..errors import ShapeError, UnknownLayerError
-from ..trees import rebuild
 
 STATIONARY = 2**30
 """Length of a sequence without end: any response has died out by then."""

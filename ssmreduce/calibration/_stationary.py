@@ -2,10 +2,11 @@ r"""Second moments of a stationary input, without data: white noise, or any auto
 
 import numpy as np
 
-from .._arguments import described, require_kind
-from .._arrays import one_minus_abs2
+from .._support.arguments import described, require_kind
+from .._support.arrays import one_minus_abs2
 from ..errors import ArgumentError, NonFiniteError, ShapeError, UnknownNameError, UnstableSystemError
-from ..model import MODEL_ADVICE, SSMModel
+from ..models import SSMModel
+from ..models._model import MODEL_ADVICE
 from ..systems import DiagonalSSM, unstable_states
 from ._moments import STATIONARY, Calibration, Moments
 

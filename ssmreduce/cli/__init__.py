@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import SSMReduceError
-from ..report import compare, inspect
+from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
 from ._prune import add_prune, add_score
 from ._shared import add_command, load_model, natural
+
+__all__ = ["main"]
 
 _EPILOG = """examples:
   ssmreduce inspect model.safetensors --adapter s5 --set conj_sym=true --set discretization=zoh

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .._whole import check_place
+from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
-from ..checkpoints import read_file
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
-from ..loading import save
-from ..model import SSMModel
-from ..report import table_of
-from ..search import search
+from ..evaluation._report import table_of
+from ..models import SSMModel, save
+from ..models._checkpoints import read_file
+from ..reduction.calibrated import search
 from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, progress
 
 

@@ -8,12 +8,11 @@ import numpy as np
 
 from ..calibration import load_calibration
 from ..errors import UnknownNameError
-from ..loading import save
-from ..model import SSMModel
-from ..reduction import elimination_path, elimination_scores, prune, refit
-from ..report import table_of
-from ..scores import ALLOCATIONS, CRITERIA, PRESETS, Scores, score
-from ..selection import Selection, select
+from ..evaluation._report import table_of
+from ..models import SSMModel, save
+from ..reduction.calibrated import elimination_path, elimination_scores, refit
+from ..selection import Scores, Selection, prune, score, select
+from ..selection._scores import ALLOCATIONS, CRITERIA, PRESETS
 from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, natural
 
 _METHODS = [*PRESETS, *CRITERIA, "calibrated"]

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .._whole import check_place
+from .._support.whole import check_place
 from ..adapters import ADAPTERS, Adapter
-from ..checkpoints import format_of
 from ..errors import UnknownNameError
-from ..loading import load
-from ..model import FORMS, SSMModel
+from ..models import SSMModel, load
+from ..models._checkpoints import format_of
+from ..models._model import FORMS
 
 SCOPE = "treat a layer as a whole, or each of its systems (S4D features) alike (%(default)s)"
 FEEDTHROUGH = "calibrated: fit D as well as C"

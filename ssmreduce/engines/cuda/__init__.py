@@ -1,0 +1,1 @@
+"""The engine for CuPy arrays: CUDA kernels, compiled on use; see `_cupy`."""

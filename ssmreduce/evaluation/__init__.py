@@ -1,0 +1,16 @@
+"""What a model looks like, and what a reduction cost."""
+
+from ._certificates import Certificate, certify
+from ._report import Comparison, Inspection, compare, inspect
+from ._sweep import Sweep, sweep
+
+__all__ = [
+    "Certificate",
+    "Comparison",
+    "Inspection",
+    "Sweep",
+    "certify",
+    "compare",
+    "inspect",
+    "sweep",
+]

@@ -1,0 +1,13 @@
+"""Models: named systems with the parameters that they were read from, files, export."""
+
+from ._loading import load, read, save
+from ._model import SSMModel, export, replace_system
+
+__all__ = [
+    "SSMModel",
+    "export",
+    "load",
+    "read",
+    "replace_system",
+    "save",
+]

@@ -1,0 +1,146 @@
+"""The verbs at both ends of the corridor: load, read, save."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from .._support.trees import flatten
+from ..adapters import ADAPTERS, Adapter, detect, layers_of
+from ..errors import CheckpointFormatError, FlagError
+from ._checkpoints import read_file, write_file
+from ._model import SSMModel, export
+
+_METADATA_KEY = "ssmreduce.adapter"
+
+
+def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel:
+    """Read a checkpoint file.
+
+    Parameters
+    ----------
+    path : path
+        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content.
+    adapter : Adapter, optional
+        Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
+        the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
+        remembers its adapter.
+
+    Returns
+    -------
+    SSMModel
+
+    Raises
+    ------
+    MissingFileError, CheckpointFormatError, UnsafeFileError
+        The file cannot be read.
+    AdapterError, IncompleteLayerError, MissingFlagError
+        No, more than one, or no complete layer is recognised, or a flag must be given.
+    NonFiniteError
+        NaN or infinite parameters in a layer.
+
+    Examples
+    --------
+    >>> load("examples/s5_digits/model.safetensors")
+    SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
+    """
+    params, metadata = read_file(path)
+    if adapter is None and _METADATA_KEY in metadata:
+        adapter = _remembered(metadata[_METADATA_KEY])
+    return _model(params, adapter, metadata)
+
+
+def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
+    """Read a model from memory.
+
+    Parameters
+    ----------
+    source : mapping or module
+        A nested Flax/JAX tree, a flat mapping, a PyTorch state_dict or a live ``torch.nn.Module``. Neither framework is
+        imported; device tensors are copied to the host.
+    adapter : Adapter, optional
+        As in `load`.
+
+    Returns
+    -------
+    SSMModel
+        Its arrays may share memory with the source, as NumPy's do with PyTorch's.
+
+    Raises
+    ------
+    CheckpointFormatError
+        Not a mapping or module.
+    AdapterError, IncompleteLayerError, MissingFlagError, NonFiniteError
+        As in `load`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tree = {"nu_log": np.zeros(3), "theta_log": np.zeros(3), "gamma_log": np.zeros(3), "D": np.ones(2),
+    ...         "B_re": np.ones((3, 2)), "B_im": np.ones((3, 2)), "C_re": np.ones((2, 3)), "C_im": np.ones((2, 3))}
+    >>> read({"layers_0": {"seq": tree}})
+    SSMModel(1 layers, 3 states, adapter=LRU())
+    """
+    return _model(flatten(source), adapter, {})
+
+
+def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
+    """Write the model's checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    model : SSMModel
+    path : path
+        The suffix names the format: ``.npz``, ``.safetensors``, ``.msgpack``, or ``.pt`` (``.pth``, ``.ckpt``,
+        ``.bin``).
+    form : {"compact", "mask", "padded"}
+        See `export`.
+
+    Raises
+    ------
+    UnknownNameError, NotRepresentableError
+        As in `export`.
+    CheckpointFormatError
+        An unknown suffix, or a leaf that the format cannot hold.
+    WriteError
+        The file could not be written; what stood there before is untouched.
+
+    Notes
+    -----
+    Parameters that are not part of a changed layer are written bit for bit as they were read. A safetensors file also
+    remembers the adapter and its flags, so that `load` needs none.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> model = load("examples/s5_digits/model.safetensors")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(model, pathlib.Path(folder, "copy.npz"))
+    ...     load(pathlib.Path(folder, "copy.npz"), adapter=model.adapter).orders == model.orders
+    True
+    """
+    params = export(model, form=form)
+    metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
+    if isinstance(model.adapter, Adapter) and ADAPTERS.get(model.adapter.name) is type(model.adapter):
+        metadata[_METADATA_KEY] = json.dumps({"name": model.adapter.name, **asdict(model.adapter)})
+    write_file(path, params, metadata)
+
+
+def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str]) -> SSMModel:
+    if adapter is None:
+        adapter = detect(params)
+    elif not isinstance(adapter, Adapter):
+        raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
+    return SSMModel(params, adapter, layers_of(adapter, params), metadata=metadata)
+
+
+def _remembered(text: str) -> Adapter:
+    try:
+        flags = json.loads(text)
+        name = flags.pop("name")
+        return ADAPTERS[name].from_flags(flags)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointFormatError(
+            f"the adapter that the file remembers cannot be read ({text!r}); give adapter=..."
+        ) from error

@@ -1,0 +1,173 @@
+"""Norms of whole systems and of single states."""
+
+import numpy as np
+
+from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2
+from ..errors import NonFiniteError
+from ..systems import DiagonalSSM, StateSpace
+from ..systems._guards import require_stable
+from ..systems._systems import require_diagonal
+from ._dense import dense_h2_norm
+from ._gramians import one_minus_products
+
+
+def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
+    """Squared Euclidean norms of each state's row of B and columns of C and C_reverse (0 where there is none)."""
+    require_diagonal(ssm)
+    xp = namespace(ssm.Lambda)
+
+    def squared(matrix: Array, axis: int) -> Array:
+        return xp.sum(xp.real(matrix) ** 2 + xp.imag(matrix) ** 2, axis=axis)
+
+    c = squared(ssm.C, -2)
+    reverse = xp.zeros_like(c) if ssm.C_reverse is None else squared(ssm.C_reverse, -2)
+    return squared(ssm.B, -1), c, reverse
+
+
+def _inf_where_unstable(value: Array, gap: Array, moving: Array) -> Array:
+    """Inf for states on or outside the unit circle, except those that no input or no output touches."""
+    xp = namespace(value)
+    return xp.where((gap <= 0) & moving, xp.full_like(value, float("inf")), value)
+
+
+def modal_hinf_norms(ssm: DiagonalSSM) -> Array:
+    r"""H-infinity norm of each stored state's own subsystem.
+
+    State :math:`i` alone contributes :math:`c_i (1 - \lambda_i z^{-1})^{-1} b_i`, whose peak gain is
+    :math:`\|c_i\|_2 \|b_i\|_2 / (1 - |\lambda_i|)`, reached at :math:`\omega = \arg \lambda_i` [1]_.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed.
+
+    Returns
+    -------
+    array, shape (..., n), float64
+        ``inf`` for states with ``|lambda| >= 1`` (0 if such a state has no input or no output).
+
+    Notes
+    -----
+    This is the norm of one complex state, not of the real system of its conjugate pair, and carries no factor
+    :math:`\kappa`. For a bidirectional system it is :math:`(\|c_i\| + \|c^r_i\|) \|b_i\| / (1 - |\lambda_i|)`, the
+    triangle bound on the state's peak gain over both halves (they peak at :math:`\pm\arg\lambda_i`); it is invariant
+    under a change of the state's scale. Costs O(n (m + p)).
+
+    References
+    ----------
+    .. [1] Gwak et al., "Layer-Adaptive State Pruning for Deep State Space Models", NeurIPS 2024, arXiv:2411.02824.
+
+    Examples
+    --------
+    >>> modal_hinf_norms(DiagonalSSM(Lambda=[0.5], B=[[2.0]], C=[[3.0]], D=[[0.0]]))
+    array([12.])
+    """
+    b, c, reverse = squared_norms(ssm)
+    xp = namespace(ssm.Lambda)
+    gain = xp.sqrt(b) * (xp.sqrt(c) + xp.sqrt(reverse))
+    gap = one_minus_abs(ssm.Lambda)
+    return _inf_where_unstable(gain / xp.where(gap > 0, gap, xp.ones_like(gap)), gap, gain > 0)
+
+
+def modal_h2_norms(ssm: DiagonalSSM) -> Array:
+    r"""H2 norm of each stored state's own subsystem: the root of its impulse-response energy.
+
+    .. math::
+
+        \|G_i\|_2^2 = \sum_{k \ge 0} \|c_i \lambda_i^k b_i\|^2 = \frac{\|c_i\|^2 \|b_i\|^2}{1 - |\lambda_i|^2}
+
+    (AIRE-Prune [1]_). For a bidirectional system the energy of both halves, which overlap at lag 0,
+    :math:`[(\|c_i\|^2 + \|c^r_i\|^2) / (1 - |\lambda_i|^2) + 2\,\mathrm{Re}\langle c_i, c^r_i\rangle] \|b_i\|^2`.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Batch axes allowed.
+
+    Returns
+    -------
+    array, shape (..., n), float64
+        ``inf`` for states with ``|lambda| >= 1`` (0 if such a state has no input or no output).
+
+    References
+    ----------
+    .. [1] Padhy et al., "AIRE-Prune: Asymptotic Impulse-Response Energy for State Pruning in State Space Models",
+       ICLR 2026, arXiv:2602.00534.
+
+    Examples
+    --------
+    >>> modal_h2_norms(DiagonalSSM(Lambda=[0.6], B=[[2.0]], C=[[2.0]], D=[[0.0]]))
+    array([5.])
+    """
+    b, c, reverse = squared_norms(ssm)
+    xp = namespace(ssm.Lambda)
+    gap = one_minus_abs2(ssm.Lambda)
+    energy = (c + reverse) * b
+    value = energy / xp.where(gap > 0, gap, xp.ones_like(gap))
+    if ssm.C_reverse is not None:
+        value = value + 2.0 * b * xp.sum(xp.real(xp.conj(ssm.C) * ssm.C_reverse), axis=-2)
+        value = xp.where(value > 0, value, xp.zeros_like(value))  # rounding, where both halves cancel
+    return xp.sqrt(_inf_where_unstable(value, gap, energy > 0))
+
+
+def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
+    r"""H2 norm: the root of the energy of the impulse response, summed over all inputs and outputs.
+
+    .. math::
+
+        \|G\|_2^2 = \|h_0\|_F^2 + \sum_{k \ge 1} \|\kappa\,\mathrm{Re}(C \Lambda^k B)\|_F^2
+        \; (+ \text{the same with } C_r)
+
+    in closed form from the entries :math:`(C^* C)_{ij} (B B^*)_{ji} \lambda_j \bar\lambda_i / (1 - \lambda_j
+    \bar\lambda_i)` and their conjugate-pair partners.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM or StateSpace
+        Batch axes allowed.
+
+    Returns
+    -------
+    array, shape (...), float64
+        A scalar for a single system.
+
+    Raises
+    ------
+    UnstableSystemError
+        Poles on or outside the unit circle; the message names the states.
+    NonFiniteError
+        A square that overflows (NumPy arrays).
+
+    Examples
+    --------
+    >>> float(h2_norm(DiagonalSSM(Lambda=[0.6], B=[[1.0]], C=[[1.0]], D=[[0.0]])))
+    1.25
+    """
+    if isinstance(ssm, StateSpace):
+        return dense_h2_norm(ssm)
+    require_stable(ssm, "the H2 norm")
+    xp = namespace(ssm.Lambda)
+    lag0 = xp.matmul(ssm.C, ssm.B)
+    tail = _tail_energy(ssm, ssm.C)
+    if ssm.C_reverse is not None:
+        lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
+        tail = tail + _tail_energy(ssm, ssm.C_reverse)
+    energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
+    if isinstance(energy, np.ndarray | np.generic) and not np.isfinite(energy).all():
+        raise NonFiniteError("the H2 norm is beyond the range of double precision; scale B, C or D down")
+    return xp.sqrt(xp.where(energy < 0, xp.zeros_like(energy), energy))  # rounding, where states cancel
+
+
+def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
+    """Sum over k >= 1 of the squared Frobenius norm of kappa Re(C Lambda^k B)."""
+    xp = namespace(C)
+
+    def energy(other_Lambda: Array, other_B: Array, other_C: Array) -> Array:
+        weights = xp.matmul(ssm.B, xp.conj(xp.matrix_transpose(other_B)))
+        weights = weights * xp.matmul(xp.matrix_transpose(C), xp.conj(other_C))
+        products = ssm.Lambda[..., :, None] * xp.conj(other_Lambda)[..., None, :]
+        terms = weights * products / one_minus_products(ssm.Lambda, other_Lambda)
+        return xp.sum(xp.real(terms), axis=(-2, -1))
+
+    total = energy(ssm.Lambda, ssm.B, C) + energy(xp.conj(ssm.Lambda), xp.conj(ssm.B), xp.conj(C))
+    return ssm.kappa**2 / 2.0 * total

@@ -1,0 +1,25 @@
+"""Reductions of a model with data, and of a network with data."""
+
+from ._balanced import balance_calibrated
+from ._compress import compress
+from ._elimination import EliminationPath, LayerPath, eliminate, elimination_path, elimination_scores
+from ._refit import refit
+from ._search import Search, SearchPoint, search
+from ._sensitivity import output_sensitivity
+from ._sequential import recalibrate
+
+__all__ = [
+    "EliminationPath",
+    "LayerPath",
+    "Search",
+    "SearchPoint",
+    "balance_calibrated",
+    "compress",
+    "eliminate",
+    "elimination_path",
+    "elimination_scores",
+    "output_sensitivity",
+    "recalibrate",
+    "refit",
+    "search",
+]

@@ -1,0 +1,21 @@
+"""Scores of states, the states that stay, and pruning."""
+
+from ._prune import prune
+from ._scores import Scores, h2, h2_reference, hinf, hinf_reference, magnitude, pair_hinf, score
+from ._select import Selection, select
+from ._unstructured import prune_unstructured
+
+__all__ = [
+    "Scores",
+    "Selection",
+    "h2",
+    "h2_reference",
+    "hinf",
+    "hinf_reference",
+    "magnitude",
+    "pair_hinf",
+    "prune",
+    "prune_unstructured",
+    "score",
+    "select",
+]

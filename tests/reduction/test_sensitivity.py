@@ -1,0 +1,128 @@
+"""Sensitivity of a network's output to the errors of its layers, and the one call that uses it."""
+
+from functools import cache, partial
+
+import networks
+import numpy as np
+import pytest
+from support.paths import DATA
+from support.recorded import LRU, S5, calibration_of, inputs_with, recorded, sequences
+
+import ssmreduce as sr
+
+BIDIRECTIONAL = DATA / "s5_bidirectional_digits64"
+
+
+def sensitivity_of(name, outputs=None, count=100, **options):
+    r = recorded(name)
+    x = sequences(name)[:count]
+    calibration = sr.calibrate(r.model, inputs_with(r.network)(r.model, x))
+    outputs = r.network if outputs is None else outputs
+    return sr.output_sensitivity(r.model, calibration, [x], inputs_with(r.network), outputs, ratio=0.9, **options)
+
+
+def test_of_the_last_layer_it_is_the_quotient_of_the_errors():
+    """No layer comes after the last one: what it loses is a plain elimination, and its error is a sum of squares."""
+    r = recorded(LRU)
+    x = sequences(LRU)[:100]
+    inputs = inputs_with(r.network)(r.model, x)
+    last = tuple(r.model)[-1]
+    calibration = sr.calibrate(r.model, inputs)
+    left = sr.eliminate(r.model, calibration, ratio=0.9, feedthrough=True).orders[last]
+    small = sr.eliminate(r.model, calibration, orders={**r.model.orders, last: left}, feedthrough=True)
+    error = np.sum((sr.simulate(small[last], inputs[last]) - sr.simulate(r.model[last], inputs[last])) ** 2)
+    change = np.sum((r.network(small, x) - r.network(r.model, x)) ** 2)
+    np.testing.assert_allclose(sensitivity_of(LRU, feedthrough=True)[last], change / error, rtol=1e-3)
+
+
+def test_scale_of_the_outputs_and_batches_do_not_change_the_proportions():
+    r = recorded(LRU)
+    plain = sensitivity_of(LRU)
+    tripled = sensitivity_of(LRU, lambda model, x: 3 * r.network(model, x))
+    np.testing.assert_allclose(list(tripled.values()), 9 * np.array(list(plain.values())), rtol=1e-6)
+    x = sequences(LRU)[:100]
+    inputs = inputs_with(r.network)
+    parts = np.split(x, 2)
+    calibration = sr.calibrate(r.model, (inputs(r.model, part) for part in parts))
+    split = sr.output_sensitivity(r.model, calibration, parts, inputs, r.network, ratio=0.9)
+    np.testing.assert_allclose(list(split.values()), list(plain.values()), rtol=1e-3)
+
+
+def test_an_output_that_ignores_the_last_layer_frees_its_states():
+    r = recorded(LRU)
+    last = tuple(r.model)[-1]
+    blind = sensitivity_of(LRU, lambda model, x: networks.layer_inputs(r.network, model, x)[last])
+    assert blind[last] == 0
+    assert min(value for name, value in blind.items() if name != last) > 0
+    small = sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity=blind)
+    assert small.orders[last] == 1
+
+
+def test_equal_weights_per_energy_are_the_default():
+    model, path = recorded(S5).model, sr.elimination_path(recorded(S5).model, calibration_of(S5))
+    by_energy = {name: 1 / layer.energy for name, layer in path.items()}
+    ours, plain = sr.elimination_scores(path, sensitivity=by_energy), sr.elimination_scores(path)
+    for name in model:
+        np.testing.assert_array_equal(ours[name], plain[name])
+
+
+def test_compress_is_its_parts():
+    r = recorded(LRU)
+    x, inputs = sequences(LRU)[:60], inputs_with(r.network)
+    small = sr.compress(r.model, [x], inputs, r.network, ratio=0.9, refine=3)
+    calibration = sr.calibrate(r.model, inputs(r.model, x))
+    weights = sr.output_sensitivity(r.model, calibration, [x], inputs, r.network, ratio=0.9, feedthrough=True)
+    parts = sr.eliminate(r.model, calibration, ratio=0.9, sensitivity=weights, feedthrough=True)
+    parts = sr.recalibrate(r.model, parts, [x], inputs, refine=3, feedthrough=True)
+    for name in r.model:
+        np.testing.assert_array_equal(small[name].Lambda, parts[name].Lambda)
+        np.testing.assert_array_equal(small[name].C, parts[name].C)
+
+
+@cache
+def bidirectional():
+    with np.load(BIDIRECTIONAL / "test.npz") as split:
+        return sr.load(BIDIRECTIONAL / "model.safetensors"), split["x_test"], split["y_test"]
+
+
+def test_bidirectional_network_reads_both_directions():
+    """The accuracy that PyTorch printed, and causal halves alone do not have it."""
+    model, x, y = bidirectional()
+    assert all(ssm.bidirectional for ssm in model.values())
+    assert (networks.s5_digits(model, x).argmax(1) == y).sum() == 355
+
+
+@pytest.mark.parametrize("method", ["eliminate", "balanced", "compress"])
+def test_bidirectional_network_at_80_percent(method):
+    model, x_test, y = bidirectional()
+    x = sequences(S5)[:300]
+    inputs = partial(networks.layer_inputs, networks.s5_digits)
+    assert not {row.tobytes() for row in np.float32(x)} & {row.tobytes() for row in np.float32(x_test)}
+    calibration = sr.calibrate(model, inputs(model, x))
+    small = sr.eliminate(model, calibration, ratio=0.8, feedthrough=True)
+    if method == "balanced":
+        small = sr.balance_calibrated(model, calibration, small.orders)
+        small = sr.recalibrate(model, small, [x], inputs, feedthrough=True)
+    elif method == "compress":
+        small = sr.compress(model, [x], inputs, networks.s5_digits, ratio=0.8, refine=3)
+    assert sum(small.orders.values()) == 51
+    agreed = (networks.s5_digits(small, x_test).argmax(1) == y).sum()
+    assert agreed >= 355 - 0.005 * len(y)
+    again = sr.read(sr.export(small), adapter=model.adapter)
+    np.testing.assert_allclose(
+        networks.s5_digits(again, x_test[:20]), networks.s5_digits(small, x_test[:20]), atol=0.02
+    )
+
+
+def test_bad_calls_are_named():
+    r = recorded(LRU)
+    first = next(iter(r.model))
+    with pytest.raises(sr.errors.NonFiniteError, match="logits"):
+        sensitivity_of(LRU, lambda model, x: np.full(3, np.nan))
+    with pytest.raises(sr.errors.UnknownLayerError, match="sensitivity"):
+        sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity={first: 1.0})
+    for wrong in (-1.0, np.nan, np.inf):
+        with pytest.raises(sr.errors.SelectionError, match="sensitivity"):
+            sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity=dict.fromkeys(r.model, wrong))
+    with pytest.raises(sr.errors.ShapeError, match="batch"):
+        sr.compress(r.model, [], inputs_with(r.network), r.network, ratio=0.5)

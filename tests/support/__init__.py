@@ -1,0 +1,1 @@
+"""Oracles, model families, tables of systems and data of the tests."""
