@@ -107,8 +107,8 @@ def accuracy() -> None:
             m: sr.reduce(model, keep.orders, method=m)
             for m in ("greedy", "greedy_hankel", "exchange", "balanced", "h2")
         }
-        energy = sr.reduce(model, sr.hankel_orders(model, ratio=ratio))
-        row = [sr.prune(model, keep), sr.compensate(model, keep), named["greedy"], named["greedy_hankel"]]
+        energy = sr.reduce(model, sr.reduction.hankel_orders(model, ratio=ratio))
+        row = [sr.prune(model, keep), sr.reduction.compensate(model, keep), named["greedy"], named["greedy_hankel"]]
         row += [named["exchange"], named["balanced"], energy, named["h2"]]
         cells = "".join(f"{correct(reduced):18d}" for reduced in row)
         stored = sum(named["balanced"].orders.values())
@@ -123,7 +123,9 @@ def layer(states: int, width: int, seed: int = 0) -> sr.DiagonalSSM:
     rng = np.random.default_rng(seed)
     step = np.exp(rng.uniform(np.log(1e-3), np.log(1e-1), states))
     B = rng.standard_normal((states, width, 2)) @ [1, 1j] / np.sqrt(2 * width)
-    Lambda, B = sr.zoh(-0.5 * np.exp(0.3 * rng.standard_normal(states)) + 1j * np.pi * np.arange(states), B, step)
+    Lambda, B = sr.systems.zoh(
+        -0.5 * np.exp(0.3 * rng.standard_normal(states)) + 1j * np.pi * np.arange(states), B, step
+    )
     C = rng.standard_normal((width, states, 2)) @ [1, 1j] / np.sqrt(states)
     return sr.DiagonalSSM(Lambda, B, C, np.zeros((width, width)), conj_sym=True)
 
@@ -167,7 +169,7 @@ def grid(ssm: sr.DiagonalSSM) -> np.ndarray:
 
 
 def peak_of_error(ssm: sr.DiagonalSSM, reduced: sr.DiagonalSSM) -> float:
-    error = sr.frequency_response(sr.error_system(ssm, reduced), grid(ssm))
+    error = sr.frequency_response(sr.systems.error_system(ssm, reduced), grid(ssm))
     return float(np.linalg.norm(error, 2, axis=(-2, -1)).max())
 
 
@@ -198,11 +200,11 @@ def speed(repeats: int, large: bool) -> None:
     print("error on a grid with all pole angles, relative to ours.\n")
     headings = "".join(f"{name:>18}{'ratio':>8}{'difference':>12}" for name in peers)
     print(f"{'N':>6}{'inputs':>8}{'ssmreduce':>12}{headings}")
-    sr.balanced_truncation(layer(8, 2), 4)  # compiles
+    sr.reduction.balanced_truncation(layer(8, 2), 4)  # compiles
     for states, width in [(32, 32), (64, 64), (128, 128), (256, 128), (512, 128), (512, 1), *[(1024, 128)] * large]:
         ssm = layer(states, width)
-        reduction = sr.balanced_truncation(ssm, states // 2)
-        calls: dict[str, Callable] = {"ours": lambda ssm=ssm, k=states // 2: sr.balanced_truncation(ssm, k)}
+        reduction = sr.reduction.balanced_truncation(ssm, states // 2)
+        calls: dict[str, Callable] = {"ours": lambda ssm=ssm, k=states // 2: sr.reduction.balanced_truncation(ssm, k)}
         if states <= 256 or large:
             calls |= {name: made(ssm, reduction.real_order) for name, made in peers.items()}
         seconds = median_seconds(calls, repeats if states < 256 else 3)
@@ -214,7 +216,9 @@ def speed(repeats: int, large: bool) -> None:
                 line += f"{seconds[name]:18.4f}{seconds[name] / seconds['ours']:8.1f}{difference:12.1e}"
         print(line, flush=True)
     layers = [layer(128, 128, seed) for seed in range(6)]
-    whole = median_seconds({"all": lambda: [sr.balanced_truncation(ssm, 64) for ssm in layers]}, repeats)["all"]
+    whole = median_seconds({"all": lambda: [sr.reduction.balanced_truncation(ssm, 64) for ssm in layers]}, repeats)[
+        "all"
+    ]
     print(f"\n6 layers, 128 stored states (N = 256), 128 inputs and outputs: {whole:.3f} s in all")
 
 

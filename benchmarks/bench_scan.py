@@ -384,8 +384,10 @@ def step(options):
     """One sample at a time with carried state, as in a recurrent rollout."""
     for name, ssm in (("S5 H 128 n 64", s5_layer(128, 64)), ("S4D H 256 n 32", s4d_layer(256, 32))):
         u = inputs(1, 1, ssm.D.shape[-1] * math.prod(ssm.batch))
-        state = sr.simulate_chunk(ssm, u, threads=1).state
-        times = race({"step": lambda s=ssm, v=u, x=state: sr.simulate_chunk(s, v, state=x, threads=1)}, 1.0, most=2001)
+        state = sr.responses.simulate_chunk(ssm, u, threads=1).state
+        times = race(
+            {"step": lambda s=ssm, v=u, x=state: sr.responses.simulate_chunk(s, v, state=x, threads=1)}, 1.0, most=2001
+        )
         print(f"{name:38s} {1e6 * times['step'][0]:.1f} us a step, median of {times['step'][3]}", flush=True)
 
 

@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_sweep(model: sr.SSMModel, evaluate: Callable[[sr.SSMModel], float], console: Console) -> sr.Sweep:
+def run_sweep(model: sr.SSMModel, evaluate: Callable[[sr.SSMModel], float], console: Console) -> sr.evaluation.Sweep:
     """Accuracy of every method at every ratio, with a progress bar."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console) as bar:
@@ -49,7 +49,7 @@ def run_sweep(model: sr.SSMModel, evaluate: Callable[[sr.SSMModel], float], cons
         )
 
 
-def accuracy_table(sweep: sr.Sweep) -> Table:
+def accuracy_table(sweep: sr.evaluation.Sweep) -> Table:
     """Rows are ratios, columns are methods."""
     table = Table(title="test accuracy (%), no retraining")
     for heading in ("states dropped", *sweep.methods):

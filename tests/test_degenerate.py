@@ -11,10 +11,10 @@ from ssmreduce.systems._systems import DiagonalSSM, StateSpace
 
 def value(result):
     """The number or array of a norm, whose bracket must be ordered."""
-    if isinstance(result, sr.PeakGain):
+    if isinstance(result, sr.norms.PeakGain):
         assert np.all(result.gain <= result.upper)
         return result.gain
-    if isinstance(result, sr.GainBounds):
+    if isinstance(result, sr.norms.GainBounds):
         assert np.all(result.lower <= result.upper)
         return result.upper
     return result
@@ -27,26 +27,26 @@ SYSTEM_NORMS = {
     "hinf_norm": sr.hinf_norm,
     "h2_norm": sr.h2_norm,
     "hankel_norm": sr.hankel_norm,
-    "peak_to_peak_bounds": sr.peak_to_peak_bounds,
-    "finite_horizon_gain": lambda ssm: sr.finite_horizon_gain(ssm, 5),
+    "peak_to_peak_bounds": sr.norms.peak_to_peak_bounds,
+    "finite_horizon_gain": lambda ssm: sr.norms.finite_horizon_gain(ssm, 5),
 }
 STATE_NORMS = {
-    "modal_hinf_norms": (sr.modal_hinf_norms, 1),
-    "modal_h2_norms": (sr.modal_h2_norms, 1),
-    "pair_hinf_norms": (sr.pair_hinf_norms, 1),
+    "modal_hinf_norms": (sr.norms.modal_hinf_norms, 1),
+    "modal_h2_norms": (sr.norms.modal_h2_norms, 1),
+    "pair_hinf_norms": (sr.norms.pair_hinf_norms, 1),
     "hankel_singular_values": (sr.hankel_singular_values, 2),
     "hankel_singular_values, textbook": (lambda ssm: sr.hankel_singular_values(ssm, form="textbook"), 2),
     "hankel_singular_values, relative": (lambda ssm: sr.hankel_singular_values(ssm, accuracy="relative"), 2),
 }
 REDUCTIONS = {
-    "balanced": sr.balanced_truncation,
-    "perturbation": sr.singular_perturbation,
-    "modal": sr.modal_truncation,
-    "hankel": sr.hankel_approximation,
-    "h2": sr.h2_approximation,
-    "compensated": sr.compensated_truncation,
-    "greedy": sr.greedy_elimination,
-    "exchange": sr.exchange,
+    "balanced": sr.reduction.balanced_truncation,
+    "perturbation": sr.reduction.singular_perturbation,
+    "modal": sr.reduction.modal_truncation,
+    "hankel": sr.reduction.hankel_approximation,
+    "h2": sr.reduction.h2_approximation,
+    "compensated": sr.reduction.compensated_truncation,
+    "greedy": sr.reduction.greedy_elimination,
+    "exchange": sr.reduction.exchange,
 }
 ONE_SYSTEM = ("peak_gain, level-set", "finite_horizon_gain")
 CAUSAL = ("peak_gain, level-set", "hinf_norm", "hankel_norm")
@@ -100,7 +100,7 @@ def test_a_batch_of_none_has_no_norms(batch, m, p):
             assert np.shape(value(norm(ssm))) == batch
     for norm, states in STATE_NORMS.values():
         assert norm(ssm).shape == (*batch, states * 3)
-    assert sr.controllability_gramian(ssm).shape == sr.observability_gramian(ssm).shape == (*batch, 3, 3)
+    assert sr.norms.controllability_gramian(ssm).shape == sr.norms.observability_gramian(ssm).shape == (*batch, 3, 3)
 
 
 @pytest.mark.parametrize("order", [0, 3])
@@ -111,7 +111,7 @@ def test_a_batch_of_silent_systems(order):
             np.testing.assert_array_equal(value(norm(ssm)), np.zeros(4))
     for norm, states in STATE_NORMS.values():
         np.testing.assert_array_equal(norm(ssm), np.zeros((4, states * order)))
-    np.testing.assert_array_equal(sr.controllability_gramian(ssm), np.zeros((4, order, order)))
+    np.testing.assert_array_equal(sr.norms.controllability_gramian(ssm), np.zeros((4, order, order)))
 
 
 @pytest.mark.parametrize(("n", "m", "p"), [(0, 2, 3), (3, 0, 2), (3, 2, 0)])
@@ -128,7 +128,7 @@ def test_single_systems_give_python_numbers():
     for ssm in (system(3, 2, 2), system(3, 2, 2, reverse=True), system(2, 60, 60)):
         peak = sr.peak_gain(ssm)
         assert [type(x) for x in (peak.gain, peak.omega, peak.upper, peak.samples)] == [float, float, float, int]
-        for bounds in (sr.peak_to_peak_bounds(ssm), sr.finite_horizon_gain(ssm, 5)):
+        for bounds in (sr.norms.peak_to_peak_bounds(ssm), sr.norms.finite_horizon_gain(ssm, 5)):
             assert type(bounds.lower) is type(bounds.upper) is float
     assert type(sr.hinf_norm(system(3, 2, 2))) is float
     assert np.isscalar(sr.hankel_norm(system(3, 2, 2)))
@@ -151,4 +151,4 @@ def test_reductions(name):
 @pytest.mark.parametrize("horizon", [0, -3, 2.5, None])
 def test_horizons_that_are_none(horizon):
     with pytest.raises(UnknownNameError, match="whole number from 1 on"):
-        sr.finite_horizon_gain(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]), horizon)
+        sr.norms.finite_horizon_gain(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]), horizon)

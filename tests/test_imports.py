@@ -42,6 +42,9 @@ ORDER = [
 ]
 # From the files of another room only what its __init__ lists may be taken, or these helpers. `_support` is all helpers.
 SHARED = {
+    "calibration._accumulate": {"layer_moments"},
+    "calibration._inputs": {"sequences"},
+    "calibration._moments": {"CALIBRATION_ADVICE"},
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
@@ -239,7 +242,7 @@ def test_scoring_and_the_reference_engine_need_no_compiler(tmp_path):
     code = """
 import sys, numpy as np, ssmreduce as sr
 ssm = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
-sr.hinf(ssm), sr.h2_norm(ssm), sr.frequency_response(ssm, [0.1]), sr.impulse_response(ssm, 3)
+sr.selection.hinf(ssm), sr.h2_norm(ssm), sr.frequency_response(ssm, [0.1]), sr.impulse_response(ssm, 3)
 sr.simulate(ssm, np.ones((4, 1)), engine="reference")
 print(*sys.modules)
 """

@@ -34,7 +34,7 @@ def test_hankel_singular_values(ax, model):
 
 def test_poles(ax, rng):
     ssm = random_ssm(rng, 6, 2, 2, batch=(2,))
-    reduced = {f"order {k}": sr.balanced_truncation(ssm, k).ssm for k in (2, 4)}
+    reduced = {f"order {k}": sr.reduction.balanced_truncation(ssm, k).ssm for k in (2, 4)}
     assert sr.plot.poles(ssm, reduced, ax=ax) is ax
     assert labels(ax) == ["original", "order 2", "order 4"]
     assert [line.get_xdata().size for line in ax.lines[1:]] == [12, 4, 8]
@@ -42,7 +42,7 @@ def test_poles(ax, rng):
 
 
 def test_layer_scores_are_sorted_and_finite(ax, model):
-    scores = sr.Scores({"a": np.array([0.2, np.inf, 1.0]), "b": np.array([3.0])}, "hinf", "global")
+    scores = sr.selection.Scores({"a": np.array([0.2, np.inf, 1.0]), "b": np.array([3.0])}, "hinf", "global")
     assert sr.plot.layer_scores(scores, ax=ax) is ax
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), [1.0, 0.2])
 
@@ -55,7 +55,7 @@ def test_states_left(ax, model):
 
 def test_singular_values_with_the_error_system(ax, rng):
     ssm = random_ssm(rng, 6, 3, 2)
-    reduced = sr.balanced_truncation(ssm, 3).ssm
+    reduced = sr.reduction.balanced_truncation(ssm, 3).ssm
     assert sr.plot.singular_values(ssm, {"BT": reduced}, count=50, ax=ax) is ax
     omega, gain = ax.lines[1].get_data()
     expected = sr.frequency_response(ssm, omega) - sr.frequency_response(reduced, omega)
@@ -139,7 +139,7 @@ def test_legends_hide_nothing_and_leave_the_axes_their_room(deep, plot):
 
 
 def test_hundreds_of_layers_have_a_legend_that_fits(deep):
-    scores = sr.Scores({f"layers.{i}.seq": np.ones(3) for i in range(300)}, "mine", "global")
+    scores = sr.selection.Scores({f"layers.{i}.seq": np.ones(3) for i in range(300)}, "mine", "global")
     ax = sr.plot.layer_scores(scores)
     drawn(ax)
     found = labels(ax)

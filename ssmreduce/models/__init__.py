@@ -1,13 +1,16 @@
 """Models: named systems with the parameters that they were read from, files, export."""
 
+from .._support.trees import flatten, unflatten
 from ._loading import load, read, save
 from ._model import SSMModel, export, replace_system
 
 __all__ = [
     "SSMModel",
     "export",
+    "flatten",
     "load",
     "read",
     "replace_system",
     "save",
+    "unflatten",
 ]

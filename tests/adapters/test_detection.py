@@ -164,7 +164,7 @@ def test_clip_eigs_must_be_given_where_it_matters(rng):
         sr.read(growing, adapter=S5_FLAGS)
     for clip, outside in ((True, 0), (False, 1)):
         ssm = sr.read(growing, adapter=S5(conj_sym=True, discretization="zoh", clip_eigs=clip))[LAYER]
-        assert sr.unstable_states(ssm).size == outside
+        assert sr.systems.unstable_states(ssm).size == outside
 
 
 def test_unknown_flags_and_discretisations():

@@ -93,7 +93,7 @@ def test_a_reduced_system_loads_into_the_package(bidir, rng):
     small = module("S5", states=4, bidir=bidir)
     wanted = sr.read(small)["seq"]
     shifted = sr.DiagonalSSM(0.9 * wanted.Lambda, wanted.B, wanted.C, model["seq"].D, wanted.C_reverse)
-    params = sr.export(sr.replace_system(model, "seq", shifted))
+    params = sr.export(sr.models.replace_system(model, "seq", shifted))
     small.load_state_dict({name: torch.tensor(value) for name, value in params.items()}, strict=True)
     u = signal(rng)
     assert_close(run(small, u), sr.simulate(shifted, u.astype(np.float64)))

@@ -163,8 +163,8 @@ def test_different_moments_do_not_add(rng, model):
 def test_saved_and_loaded(rng, model, tmp_path, targets):
     inputs = {name: rng.standard_normal((2, 8, 32)) for name in model}
     calibration = sr.calibrate(model, inputs, targets=model if targets else None)
-    sr.save_calibration(calibration, tmp_path / "c.npz")
-    loaded = sr.load_calibration(tmp_path / "c.npz")
+    sr.calibration.save_calibration(calibration, tmp_path / "c.npz")
+    loaded = sr.calibration.load_calibration(tmp_path / "c.npz")
     assert tuple(loaded) == tuple(calibration)
     for name in loaded:
         assert_same_moments(loaded[name], calibration[name], 0)
@@ -178,11 +178,11 @@ def test_files_that_are_no_calibration(tmp_path):
     files["torn"].write_bytes(files["other"].read_bytes()[:60])
     for path in files.values():
         with pytest.raises(sr.errors.CheckpointFormatError, match="is not a calibration"):
-            sr.load_calibration(path)
+            sr.calibration.load_calibration(path)
     with pytest.raises(sr.errors.MissingFileError):
-        sr.load_calibration(tmp_path / "none.npz")
+        sr.calibration.load_calibration(tmp_path / "none.npz")
     with pytest.raises(sr.errors.WriteError):
-        sr.save_calibration(sr.Calibration({}), tmp_path / "no" / "folder.npz")
+        sr.calibration.save_calibration(sr.calibration.Calibration({}), tmp_path / "no" / "folder.npz")
 
 
 TAMPERED = {
@@ -203,7 +203,7 @@ TAMPERED = {
 @pytest.mark.parametrize("case", TAMPERED)
 def test_calibrations_that_were_tampered_with(model, tmp_path, case):
     u = np.ones((2, 8, 32))
-    sr.save_calibration(sr.calibrate(model, {LAYER: u, "layers.1.seq": u}), tmp_path / "c.npz")
+    sr.calibration.save_calibration(sr.calibrate(model, {LAYER: u, "layers.1.seq": u}), tmp_path / "c.npz")
     with np.load(tmp_path / "c.npz") as file:
         arrays = dict(file)
     header = json.loads(bytes(arrays.pop("header")))
@@ -213,7 +213,7 @@ def test_calibrations_that_were_tampered_with(model, tmp_path, case):
     kept = {key: value for key, value in arrays.items() if value is not None}
     np.savez(tmp_path / "c.npz", header=np.frombuffer(json.dumps(header).encode(), np.uint8), **kept)
     with pytest.raises(sr.errors.CheckpointFormatError, match="is not a calibration"):
-        sr.load_calibration(tmp_path / "c.npz")
+        sr.calibration.load_calibration(tmp_path / "c.npz")
 
 
 GOOD = np.ones((2, 8, 32))
@@ -315,15 +315,15 @@ def test_stationary_batch_is_each_system(rng):
 def test_stationary_needs_stable_systems_and_a_sequence(model):
     ssm = sr.DiagonalSSM([1.01], [[1.0] * 32], [[1.0]] * 32, np.eye(32), conj_sym=True)
     with pytest.raises(sr.errors.UnstableSystemError, match=r"layers\.1\.seq.*synthetic"):
-        sr.calibrate_stationary(sr.replace_system(model, "layers.1.seq", ssm))
+        sr.calibration.calibrate_stationary(sr.models.replace_system(model, "layers.1.seq", ssm))
     with pytest.raises(sr.errors.ShapeError):
-        sr.calibrate_stationary(model, np.ones((2, 2)))
+        sr.calibration.calibrate_stationary(model, np.ones((2, 2)))
 
 
 def test_stationary_moments_are_of_sequences_without_end(model):
-    stationary = sr.calibrate_stationary(model)
+    stationary = sr.calibration.calibrate_stationary(model)
     orders = dict.fromkeys(model, 8)
-    ours = sr.balance_calibrated(model, stationary, orders)
+    ours = sr.reduction.balance_calibrated(model, stationary, orders)
     plain = sr.reduce(model, orders, method="balanced")
     for name in model:
         difference = sr.certify(ours[name], plain[name]).h2_error

@@ -38,30 +38,30 @@ def squared(factor):
 
 # name -> what is computed from a system and a function that puts further arrays beside it
 STAY = {
-    "modal_hinf_norms": lambda ssm, put: sr.modal_hinf_norms(ssm),
-    "modal_h2_norms": lambda ssm, put: sr.modal_h2_norms(ssm),
+    "modal_hinf_norms": lambda ssm, put: sr.norms.modal_hinf_norms(ssm),
+    "modal_h2_norms": lambda ssm, put: sr.norms.modal_h2_norms(ssm),
     "h2_norm": lambda ssm, put: sr.h2_norm(ssm),
-    "controllability_gramian": lambda ssm, put: sr.controllability_gramian(ssm),
-    "cauchy_factor": lambda ssm, put: squared(sr.cauchy_factor(ssm.Lambda, ssm.B)),
-    "hinf": lambda ssm, put: sr.hinf(ssm),
-    "h2": lambda ssm, put: sr.h2(ssm),
-    "magnitude": lambda ssm, put: sr.magnitude(ssm),
-    "hinf_reference": lambda ssm, put: sr.hinf_reference(ssm),
-    "h2_reference": lambda ssm, put: sr.h2_reference(ssm),
+    "controllability_gramian": lambda ssm, put: sr.norms.controllability_gramian(ssm),
+    "cauchy_factor": lambda ssm, put: squared(sr.norms.cauchy_factor(ssm.Lambda, ssm.B)),
+    "hinf": lambda ssm, put: sr.selection.hinf(ssm),
+    "h2": lambda ssm, put: sr.selection.h2(ssm),
+    "magnitude": lambda ssm, put: sr.selection.magnitude(ssm),
+    "hinf_reference": lambda ssm, put: sr.selection.hinf_reference(ssm),
+    "h2_reference": lambda ssm, put: sr.selection.h2_reference(ssm),
     "frequency_response": lambda ssm, put: sr.frequency_response(ssm, put([0.1, 2.0])),
     "frequency_response of a list": lambda ssm, put: sr.frequency_response(ssm, [0.1, 2.0]),
     "impulse_response": lambda ssm, put: sr.impulse_response(ssm, 5),
-    "inverse_zoh": lambda ssm, put: sr.inverse_zoh(ssm.Lambda, ssm.B, 0.1),
-    "zoh": lambda ssm, put: sr.zoh(*sr.inverse_zoh(ssm.Lambda, ssm.B, 0.1), 0.1),
-    "inverse_bilinear": lambda ssm, put: sr.inverse_bilinear(ssm.Lambda, ssm.B, 0.1),
-    "bilinear": lambda ssm, put: sr.bilinear(*sr.inverse_bilinear(ssm.Lambda, ssm.B, 0.1), 0.1),
-    "conjugate_closed": lambda ssm, put: sr.conjugate_closed(ssm),
+    "inverse_zoh": lambda ssm, put: sr.systems.inverse_zoh(ssm.Lambda, ssm.B, 0.1),
+    "zoh": lambda ssm, put: sr.systems.zoh(*sr.systems.inverse_zoh(ssm.Lambda, ssm.B, 0.1), 0.1),
+    "inverse_bilinear": lambda ssm, put: sr.systems.inverse_bilinear(ssm.Lambda, ssm.B, 0.1),
+    "bilinear": lambda ssm, put: sr.systems.bilinear(*sr.systems.inverse_bilinear(ssm.Lambda, ssm.B, 0.1), 0.1),
+    "conjugate_closed": lambda ssm, put: sr.systems.conjugate_closed(ssm),
     "take_states": lambda ssm, put: take_states(ssm, np.array([0, 2])),
 }
 CAUSAL = {
-    "pair_hinf_norms": lambda ssm, put: sr.pair_hinf_norms(ssm),
-    "pair_hinf": lambda ssm, put: sr.pair_hinf(ssm),
-    "observability_gramian": lambda ssm, put: sr.observability_gramian(ssm, form="textbook"),
+    "pair_hinf_norms": lambda ssm, put: sr.norms.pair_hinf_norms(ssm),
+    "pair_hinf": lambda ssm, put: sr.selection.pair_hinf(ssm),
+    "observability_gramian": lambda ssm, put: sr.norms.observability_gramian(ssm, form="textbook"),
     "hankel_singular_values": lambda ssm, put: sr.hankel_singular_values(ssm),
     "hankel_norm": lambda ssm, put: sr.hankel_norm(ssm),
 }
@@ -69,11 +69,11 @@ CAUSAL = {
 HOST = {
     "peak_gain": sr.peak_gain,
     "hinf_norm": sr.hinf_norm,
-    "finite_horizon_gain": lambda ssm: sr.finite_horizon_gain(ssm, 5),
-    "peak_to_peak_bounds": sr.peak_to_peak_bounds,
+    "finite_horizon_gain": lambda ssm: sr.norms.finite_horizon_gain(ssm, 5),
+    "peak_to_peak_bounds": sr.norms.peak_to_peak_bounds,
     "certify": lambda ssm: sr.certify(ssm, ssm),
-    "unstable_states": sr.unstable_states,
-    "to_state_space": sr.to_state_space,
+    "unstable_states": sr.systems.unstable_states,
+    "to_state_space": sr.systems.to_state_space,
 }
 
 
@@ -125,8 +125,10 @@ def test_simulation_stays(rng, batch, bidirectional, engine, dtype):
     for given in ({}, {"state": state}, {"state": state, "state_reverse": state}):
         if "state_reverse" in given and not bidirectional:
             continue
-        chunk = sr.simulate_chunk(moved, on_device(u), **{key: on_device(a) for key, a in given.items()}, engine=engine)
-        expected = sr.simulate_chunk(ssm, u, **given, engine="reference")
+        chunk = sr.responses.simulate_chunk(
+            moved, on_device(u), **{key: on_device(a) for key, a in given.items()}, engine=engine
+        )
+        expected = sr.responses.simulate_chunk(ssm, u, **given, engine="reference")
         for name in ("output", "state", *(["state_reverse"] if bidirectional else [])):
             one, two = getattr(chunk, name), getattr(expected, name)
             assert one.device == DEVICE

@@ -34,7 +34,7 @@ def test_inspection_measures_every_layer(model):
     for layer in inspection.layers:
         ssm = model[layer.name]
         assert (layer.states, layer.inputs, layer.outputs, layer.systems) == (64, 32, 32, 1)
-        assert layer.largest_norm == sr.modal_hinf_norms(ssm).max()
+        assert layer.largest_norm == sr.norms.modal_hinf_norms(ssm).max()
         assert layer.slowest_gap == pytest.approx(1 - abs(ssm.Lambda).max(), rel=1e-8)
     assert inspection.stored_values == sum(leaf.size for leaf in model.params.values())
     assert json.loads(json.dumps(inspection.to_dict()))["layers"][0]["states"] == 64
@@ -69,7 +69,7 @@ def test_comparison_tends_to_the_relative_h2_error(rng):
     model = model_of(lru_tree(rng, n=6, width=3))
     name = model.layers[0]
     reduced = sr.prune(model, {name: [0, 1, 2, 3]})
-    dropped = sr.replace_system(model, name, sr.prune(model, {name: [4, 5]})[name])
+    dropped = sr.models.replace_system(model, name, sr.prune(model, {name: [4, 5]})[name])
     zero_d = dropped[name]
     error = sr.h2_norm(sr.DiagonalSSM(zero_d.Lambda, zero_d.B, zero_d.C, np.zeros_like(zero_d.D)))
     measured = sr.compare(model, {"x": reduced}, length=20000).rows[1].layers[0].output_error

@@ -84,7 +84,7 @@ def test_a_padded_model_has_one_order(rng):
 @pytest.mark.parametrize("form", ["mask", "padded"])
 def test_a_re_realised_layer_is_only_compact(form, rng):
     model = model_of("lru", rng)
-    changed = sr.replace_system(model, LAYER, model[LAYER])
+    changed = sr.models.replace_system(model, LAYER, model[LAYER])
     with pytest.raises(NotRepresentableError, match=f"{LAYER} were re-realised; only form='compact'"):
         sr.export(changed, form=form)
     assert_same_params(sr.export(changed), dict(model.params))
@@ -104,7 +104,7 @@ def test_no_state_at_all_is_only_a_mask(form, rng):
 def test_a_system_without_states_is_refused(name, rng):
     model = model_of(name, rng)
     with pytest.raises(NotRepresentableError, match="would keep no state"):
-        sr.export(sr.replace_system(model, LAYER, sr.prune(model, {LAYER: []})[LAYER]))
+        sr.export(sr.models.replace_system(model, LAYER, sr.prune(model, {LAYER: []})[LAYER]))
 
 
 # ---------------------------------------------------------------- the adapter that a file remembers
@@ -155,7 +155,7 @@ def test_a_memory_that_cannot_be_read(text, rng, tmp_path):
 
 def test_nested_and_flat_trees_are_the_same_model(rng):
     flat = model_of("s5", rng)
-    nested = sr.read(sr.unflatten(flat.params), adapter=flat.adapter)
+    nested = sr.read(sr.models.unflatten(flat.params), adapter=flat.adapter)
     assert_same_params(nested.params, flat.params)
 
 
@@ -163,10 +163,10 @@ def test_jax_tree_there_and_back(rng):
     jax = pytest.importorskip("jax")
     core = pytest.importorskip("flax.core")
     params = CASES["s5"].params(rng)
-    tree = core.freeze(jax.tree.map(jax.numpy.asarray, sr.unflatten(params)))
+    tree = core.freeze(jax.tree.map(jax.numpy.asarray, sr.models.unflatten(params)))
     model = sr.read(tree, adapter=CASES["s5"].adapter)
     assert_same_params(model.params, params)
-    back = jax.tree.map(jax.numpy.asarray, sr.unflatten(sr.export(sr.prune(model, {LAYER: [0, 5]}))))
+    back = jax.tree.map(jax.numpy.asarray, sr.models.unflatten(sr.export(sr.prune(model, {LAYER: [0, 5]}))))
     assert back["params"]["encoder"]["layers_0"]["seq"]["B"].shape == (2, 3, 2)
 
 
@@ -177,7 +177,7 @@ def test_flax_train_state(rng, tmp_path):
     from flax import serialization
     from flax.training.train_state import TrainState
 
-    tree = jax.tree.map(jax.numpy.asarray, sr.unflatten(CASES["s5"].params(rng)))
+    tree = jax.tree.map(jax.numpy.asarray, sr.models.unflatten(CASES["s5"].params(rng)))
     state = TrainState.create(apply_fn=None, params=tree["params"], tx=optax.adam(1e-3))
     (tmp_path / "x.msgpack").write_bytes(serialization.to_bytes(state))
     model = sr.load(tmp_path / "x.msgpack", adapter=CASES["s5"].adapter)

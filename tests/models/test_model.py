@@ -208,7 +208,7 @@ def test_indices_count_what_is_left(rng):
 def test_replace_system(rng):
     model = sr.prune(lru(rng), {"layers.0": [0, 1], "layers.1": [2]})
     ssm = sr.DiagonalSSM([0.5 + 0.1j], np.ones((1, 3)), np.ones((3, 1)), model["layers.0"].D)
-    replaced = sr.replace_system(model, "layers.0", ssm)
+    replaced = sr.models.replace_system(model, "layers.0", ssm)
     assert replaced["layers.0"] is ssm
     assert (set(replaced.keep), set(replaced.systems)) == ({"layers.1"}, {"layers.0"})
     assert replaced.orders == {"layers.0": 1, "layers.1": 1}
@@ -223,7 +223,7 @@ def test_replace_system(rng):
     with pytest.raises(SelectionError, match="was re-realised; prune before"):
         sr.prune(replaced, {"layers.0": [0]})
     with pytest.raises(UnknownLayerError):
-        sr.replace_system(model, "layers.2", ssm)
+        sr.models.replace_system(model, "layers.2", ssm)
 
 
 def test_a_system_that_the_family_cannot_hold(rng):
@@ -231,7 +231,7 @@ def test_a_system_that_the_family_cannot_hold(rng):
     ssm = model["layers.0"]
     for wrong in (replace(ssm, Lambda=ssm.Lambda * 3), replace(ssm, conj_sym=True)):
         with pytest.raises(NotRepresentableError, match=r"layer 'layers\.0'"):
-            sr.export(sr.replace_system(model, "layers.0", wrong))
+            sr.export(sr.models.replace_system(model, "layers.0", wrong))
 
 
 # ---------------------------------------------------------------- export
@@ -277,7 +277,7 @@ def test_unknown_form(rng):
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.99])
 def test_prune_unstructured(rng, family, ratio):
     model = family(rng)
-    thinned = sr.prune_unstructured(model, ratio=ratio, seed=3)
+    thinned = sr.selection.prune_unstructured(model, ratio=ratio, seed=3)
     assert thinned.orders == model.orders
     for name, ssm in thinned.items():
         assert_same_bits(ssm.Lambda, model[name].Lambda)
@@ -290,13 +290,15 @@ def test_prune_unstructured(rng, family, ratio):
 
 
 def test_prune_unstructured_forgives_the_rounding_of_the_ratio(rng):
-    thinned = sr.prune_unstructured(model_of(lru_tree(rng, 10, 10)), ratio=0.29)  # 0.29 * 100 < 29
+    thinned = sr.selection.prune_unstructured(model_of(lru_tree(rng, 10, 10)), ratio=0.29)  # 0.29 * 100 < 29
     assert (thinned["layers.0"].B == 0).sum() == 29
 
 
 def test_prune_unstructured_is_seeded(rng):
     model = lru(rng)
-    first, again, other = (sr.prune_unstructured(model, ratio=0.5, seed=s)["layers.0"].B == 0 for s in (1, 1, 2))
+    first, again, other = (
+        sr.selection.prune_unstructured(model, ratio=0.5, seed=s)["layers.0"].B == 0 for s in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -304,7 +306,7 @@ def test_prune_unstructured_is_seeded(rng):
 @pytest.mark.parametrize("ratio", [1, -0.1, np.nan])
 def test_prune_unstructured_ratios(rng, ratio):
     with pytest.raises(SelectionError, match=r"must be in \[0, 1\), got"):
-        sr.prune_unstructured(lru(rng), ratio=ratio)
+        sr.selection.prune_unstructured(lru(rng), ratio=ratio)
 
 
 def test_models_scores_and_selections_can_be_pickled_copied_and_compared(rng):

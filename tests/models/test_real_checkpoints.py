@@ -22,7 +22,7 @@ def assert_same_params(ours, theirs):
 
 
 def unstable_by_layer(model):
-    return {name: sr.unstable_states(ssm) for name, ssm in model.items()}
+    return {name: sr.systems.unstable_states(ssm) for name, ssm in model.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,7 +180,7 @@ def test_every_format_gives_the_same_systems(name, suffix, tmp_path):
 def test_a_nested_tree_gives_the_same_systems(name):
     model = recorded(name).model
     dotted = sr.read({key.replace(".", "/"): value for key, value in model.params.items()}, adapter=model.adapter)
-    nested = sr.read(sr.unflatten(dotted.params), adapter=model.adapter)
+    nested = sr.read(sr.models.unflatten(dotted.params), adapter=model.adapter)
     for a, b in zip(model.values(), nested.values(), strict=True):
         np.testing.assert_array_equal(a.Lambda, b.Lambda)
         np.testing.assert_array_equal(a.B, b.B)

@@ -36,7 +36,7 @@ def test_balanced_truncation_against_the_dense_method(rng, conj_sym):
     omega = np.linspace(0, np.pi, 200)
     z = np.exp(1j * omega)[:, None, None]
     for order in (2, 5, 8):
-        reduction = sr.balanced_truncation(ssm, order)
+        reduction = sr.reduction.balanced_truncation(ssm, order)
         A, B, C, s = dense_balanced_truncation(ssm, reduction.real_order)
         np.testing.assert_allclose(hankel_singular_values(ssm), s, rtol=1e-9, atol=1e-12 * s[0])
         expected = z * (C @ np.linalg.solve(z * np.eye(len(A)) - A, B)) + ssm.D
@@ -49,9 +49,9 @@ def test_bounds_of_balanced_truncation_on_hard_systems(kind):
     rng = np.random.default_rng(ADVERSARIAL.index(kind) + 50)
     for _ in range(25):
         ssm = adversarial_ssm(rng, kind, *rng.integers(1, 4, 2))
-        reduction = sr.balanced_truncation(ssm, int(rng.integers(0, ssm.order)))
-        assert not sr.unstable_states(reduction.ssm).size
-        grid = gain_on_grids(sr.error_system(ssm, reduction.ssm))
+        reduction = sr.reduction.balanced_truncation(ssm, int(rng.integers(0, ssm.order)))
+        assert not sr.systems.unstable_states(reduction.ssm).size
+        grid = gain_on_grids(sr.systems.error_system(ssm, reduction.ssm))
         c = sr.certify(ssm, reduction.ssm)
         # a pole in double precision has its gap to 1e-16 / gap, and so the system its peak
         slack = c.norm * (1e-9 + 2e-15 / (1 - np.abs(ssm.Lambda)).min())
@@ -78,7 +78,7 @@ def test_a_two_sided_gain_against_its_stacked_halves(rng, inputs):
 def test_a_real_pole_costs_one_stored_state_and_half_its_output():
     """Two slow real poles and a fast pair: the two real poles take two states, not one."""
     ssm = sr.DiagonalSSM([0.9, -0.8, 0.1 + 0.1j], [[1], [1], [0.1]], [[0.5, 0.5, 0.1]], [[0.0]], conj_sym=True)
-    two = sr.balanced_truncation(ssm, 2)
+    two = sr.reduction.balanced_truncation(ssm, 2)
     assert (two.order, two.real_order) == (2, 2)
     np.testing.assert_allclose(np.sort(two.ssm.Lambda.real), [-0.8, 0.9], atol=0.02)
     assert not two.ssm.Lambda.imag.any()
@@ -91,7 +91,7 @@ def test_a_real_pole_costs_one_stored_state_and_half_its_output():
 
 def test_conjugates_that_are_both_stored_are_stored_once(rng):
     half = random_ssm(rng, 4, 2, 2)
-    reduction = sr.balanced_truncation(conjugate_closed(half), 4)
+    reduction = sr.reduction.balanced_truncation(conjugate_closed(half), 4)
     assert sr.certify(conjugate_closed(half), reduction.ssm).relative < 1e-9
 
 
@@ -99,7 +99,7 @@ def test_largest_real_order_that_fits(rng):
     """One more real order would need one more stored state."""
     ssm = random_ssm(rng, 12, 2, 2, gaps=(0.1, 0.6))
     for order in range(1, 12):
-        reduction = sr.balanced_truncation(ssm, order)
+        reduction = sr.reduction.balanced_truncation(ssm, order)
         stored = np.where(reduction.ssm.Lambda.imag == 0, 1, 2).sum()
         assert stored == reduction.real_order
         assert reduction.order <= order <= reduction.real_order
@@ -109,8 +109,8 @@ def test_largest_real_order_that_fits(rng):
 def test_both_projections_agree(rng, method):
     ssm = random_ssm(rng, 8, 2, 3)
     omega = np.linspace(0, np.pi, 50)
-    expected = sr.frequency_response(sr.balanced_truncation(ssm, 4).ssm, omega)
-    got = sr.frequency_response(sr.balanced_truncation(ssm, 4, method=method).ssm, omega)
+    expected = sr.frequency_response(sr.reduction.balanced_truncation(ssm, 4).ssm, omega)
+    got = sr.frequency_response(sr.reduction.balanced_truncation(ssm, 4, method=method).ssm, omega)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
 
 
@@ -119,7 +119,7 @@ def test_tiny_singular_values_do_no_harm(rng):
     values = hankel_singular_values(ssm, accuracy="relative")
     assert values[10] < 1e-9 * values[0]
     for order in range(1, 10):
-        reduction = sr.balanced_truncation(ssm, order)
+        reduction = sr.reduction.balanced_truncation(ssm, order)
         assert sr.certify(ssm, reduction.ssm).upper <= reduction.bound + 1e-11 * values[0]
 
 
@@ -127,7 +127,7 @@ def test_tiny_singular_values_do_no_harm(rng):
 @pytest.mark.parametrize("tolerance", [0.5, 0.05, 1e-3])
 def test_tolerance(rng, system, tolerance):
     ssm = SYSTEMS[system](rng)
-    reduction = sr.balanced_truncation(ssm, tolerance=tolerance)
+    reduction = sr.reduction.balanced_truncation(ssm, tolerance=tolerance)
     norm = 0.0 if reduction.ssm is ssm else sr.certify(ssm, reduction.ssm).upper
     outputs = ssm.C if ssm.C_reverse is None else np.concatenate([ssm.C, ssm.C_reverse], axis=-2)
     D = np.zeros((*outputs.shape[:-1], ssm.inputs))
@@ -139,20 +139,20 @@ def test_tolerance(rng, system, tolerance):
 def test_tolerance_takes_the_smallest_order(rng):
     ssm = random_ssm(rng, 8, 2, 2)
     values = hankel_singular_values(ssm)
-    reduction = sr.balanced_truncation(ssm, tolerance=0.1)
+    reduction = sr.reduction.balanced_truncation(ssm, tolerance=0.1)
     assert 2 * values[reduction.real_order - 1 :].sum() > 0.1 * values[0]
 
 
 def test_unattainable_tolerances_raise(rng):
     ssm = random_ssm(rng, 8, 2, 2)
     with pytest.raises(UnattainableError, match="2 stored states do not meet"):
-        sr.balanced_truncation(ssm, 2, tolerance=1e-9)
+        sr.reduction.balanced_truncation(ssm, 2, tolerance=1e-9)
     with pytest.raises(UnattainableError, match="positive"):
-        sr.balanced_truncation(ssm, tolerance=0.0)
+        sr.reduction.balanced_truncation(ssm, tolerance=0.0)
     with pytest.raises(SelectionError, match="order or a tolerance"):
-        sr.balanced_truncation(ssm)
+        sr.reduction.balanced_truncation(ssm)
     with pytest.raises(UnknownNameError, match="square_root"):
-        sr.balanced_truncation(ssm, 2, method="great")
+        sr.reduction.balanced_truncation(ssm, 2, method="great")
 
 
 @pytest.mark.parametrize("record", json.loads((FIXTURES / "balanced.json").read_text()), ids=str)
@@ -160,7 +160,7 @@ def test_errors_are_those_of_slicot_and_pymor(record):
     """Recorded by fixtures/generate_balanced.py; a real system in real arithmetic, where both are right."""
     n, m, p = record["case"]
     ssm = random_ssm(np.random.default_rng(n), n, m, p, gaps=(1e-2, 0.5), D=False)
-    reduction = sr.balanced_truncation(ssm, record["order"])
+    reduction = sr.reduction.balanced_truncation(ssm, record["order"])
     assert reduction.real_order == record["real_order"]
     omega = np.linspace(0.0, np.pi, 300)
     error = sr.frequency_response(ssm, omega) - sr.frequency_response(reduction.ssm, omega)

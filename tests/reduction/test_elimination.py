@@ -166,12 +166,12 @@ def test_data_free_error_is_the_h2_norm(rng):
 def test_scores_are_the_greedy_merge(seed):
     rng = np.random.default_rng(seed)
     paths = {
-        name: sr.LayerPath(
+        name: sr.reduction.LayerPath(
             np.stack([rng.permutation(n) for _ in range(s)]), rng.integers(0, 9, (s, n)).astype(float), energy
         )
         for name, s, n, energy in (("a", 1, 5, 2.0), ("b", 3, 4, 7.0))
     }
-    scores = sr.elimination_scores(sr.EliminationPath(paths))
+    scores = sr.reduction.elimination_scores(sr.reduction.EliminationPath(paths))
     # The plain rule: the queue with the cheapest head gives up its head, and whatever follows it for no more.
     queues = {
         (name, s): list(zip(layer.cost[s] / layer.energy, layer.order[s], strict=True))
@@ -253,7 +253,7 @@ def test_refit_of_a_reduced_model_to_targets(rng):
     again = sr.refit(pruned, sr.calibrate(pruned, inputs, targets=r.model))
     replaced = pruned
     for name in pruned:
-        replaced = sr.replace_system(replaced, name, pruned[name])
+        replaced = sr.models.replace_system(replaced, name, pruned[name])
     realised = sr.refit(replaced, sr.calibrate(replaced, inputs, targets=r.model))
     for name in pruned:
         scale = np.abs(fitted[name].C).max()
@@ -286,7 +286,7 @@ def test_no_states_at_all_can_be_left():
 
 def test_paths_and_calibrations_can_be_pickled():
     calibration = calibration_of(S5)
-    path = sr.elimination_path(recorded(S5).model, calibration)
+    path = sr.reduction.elimination_path(recorded(S5).model, calibration)
     for one in (calibration, path):
         assert list(pickle.loads(pickle.dumps(one))) == list(one)
 
@@ -329,8 +329,8 @@ def test_bad_calibrations_are_named():
         sr.eliminate(other.model, calibration, ratio=0.5)
     first = next(iter(r.model))
     with pytest.raises(sr.errors.UnknownLayerError, match="layers_1"):
-        sr.eliminate(r.model, sr.Calibration({first: calibration[first]}), ratio=0.5)
-    swapped = sr.Calibration(dict(zip(calibration, reversed(list(calibration.values())), strict=True)))
+        sr.eliminate(r.model, sr.calibration.Calibration({first: calibration[first]}), ratio=0.5)
+    swapped = sr.calibration.Calibration(dict(zip(calibration, reversed(list(calibration.values())), strict=True)))
     with pytest.raises(sr.errors.ShapeError, match="calibrate the model that you reduce"):
         sr.eliminate(r.model, swapped, ratio=0.5)
     with pytest.raises(sr.errors.ShapeError, match="calibrate the model that you reduce"):

@@ -19,7 +19,7 @@ CAUSAL = ("siso", "mimo", "wide", "one-output", "all-stored")
 def test_singular_perturbation_keeps_the_gain_at_frequency_0(rng, system, basis):
     ssm = SYSTEMS[system](rng)
     for order in range(1, ssm.order):
-        reduced = sr.singular_perturbation(ssm, order, basis=basis).ssm
+        reduced = sr.reduction.singular_perturbation(ssm, order, basis=basis).ssm
         got, expected = (sr.frequency_response(one, np.array([0.0])) for one in (reduced, ssm))
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
@@ -27,11 +27,11 @@ def test_singular_perturbation_keeps_the_gain_at_frequency_0(rng, system, basis)
 def test_singular_perturbation_is_the_textbook_formula(rng):
     """On the dense system in modal coordinates, states of equal index in both halves of the realification."""
     ssm = random_ssm(rng, 5, 2, 3)
-    kept = np.sort(np.argsort(-sr.hinf(ssm))[:3])
+    kept = np.sort(np.argsort(-sr.selection.hinf(ssm))[:3])
     A, B, C, D = dense(ssm)
     one, two = np.concatenate([kept, kept + 5]), np.setdiff1d(np.arange(10), np.concatenate([kept, kept + 5]))
     rest = np.linalg.inv(np.eye(4) - A[np.ix_(two, two)])
-    reduced = dense(sr.singular_perturbation(ssm, 3, basis="modal").ssm)
+    reduced = dense(sr.reduction.singular_perturbation(ssm, 3, basis="modal").ssm)
     np.testing.assert_allclose(reduced[0], A[np.ix_(one, one)])
     np.testing.assert_allclose(reduced[2], C[:, one], atol=1e-12)
     np.testing.assert_allclose(reduced[3], D + C[:, two] @ rest @ B[two], rtol=1e-10)
@@ -40,7 +40,7 @@ def test_singular_perturbation_is_the_textbook_formula(rng):
 def test_the_bound_is_attained_where_one_value_is_dropped():
     """Which it would not be by the same formulas on the scan form."""
     ssm = sr.DiagonalSSM([0.9, -0.9], [[1.0], [1.0]], [[1.0, 0.5]], [[0.0]])
-    reduction = sr.singular_perturbation(ssm, 1)
+    reduction = sr.reduction.singular_perturbation(ssm, 1)
     error = sr.certify(ssm, reduction.ssm, rtol=1e-9)
     np.testing.assert_allclose(error.error, 2 * hankel_singular_values(ssm, form="textbook")[1], rtol=1e-6)
 
@@ -50,9 +50,9 @@ def test_hankel_approximation_attains_the_lower_bound_in_its_norm(rng, system):
     ssm = SYSTEMS[system](rng)
     values = hankel_singular_values(ssm, form="textbook")
     for order in range(1, ssm.order):
-        reduction = sr.hankel_approximation(ssm, order)
+        reduction = sr.reduction.hankel_approximation(ssm, order)
         if reduction.real_order < values.size:
-            error = hankel_norm(sr.error_system(ssm, reduction.ssm), form="textbook")
+            error = hankel_norm(sr.systems.error_system(ssm, reduction.ssm), form="textbook")
             np.testing.assert_allclose(error, values[reduction.real_order], rtol=1e-5, atol=1e-10 * values[0])
 
 
@@ -68,8 +68,8 @@ def test_a_dense_feedthrough_is_refused_by_families_with_a_vector(rng):
 def test_h2_approximation_is_never_worse_than_its_starting_points(rng, system):
     ssm = SYSTEMS[system](rng)
     for order in (2, 4, 6):
-        best = sr.certify(ssm, sr.h2_approximation(ssm, order).ssm).h2_error
-        for other in (sr.balanced_truncation, sr.greedy_elimination):
+        best = sr.certify(ssm, sr.reduction.h2_approximation(ssm, order).ssm).h2_error
+        for other in (sr.reduction.balanced_truncation, sr.reduction.greedy_elimination):
             assert best <= sr.certify(ssm, other(ssm, order).ssm).h2_error * (1 + 1e-9)
 
 
@@ -77,15 +77,15 @@ def test_h2_approximation_is_never_worse_than_its_starting_points(rng, system):
 def test_h2_approximation_of_a_trained_layer(order):
     """Whose iterates have poles so close that their refits are ill-conditioned."""
     ssm = next(iter(sr.load("tests/data/lru_forgi86_digits64/model.safetensors").values()))
-    best = sr.certify(ssm, sr.h2_approximation(ssm, order).ssm).h2_error
-    assert best <= sr.certify(ssm, sr.balanced_truncation(ssm, order).ssm).h2_error
-    assert best <= sr.certify(ssm, sr.greedy_elimination(ssm, order).ssm).h2_error * (1 + 1e-9)
+    best = sr.certify(ssm, sr.reduction.h2_approximation(ssm, order).ssm).h2_error
+    assert best <= sr.certify(ssm, sr.reduction.balanced_truncation(ssm, order).ssm).h2_error
+    assert best <= sr.certify(ssm, sr.reduction.greedy_elimination(ssm, order).ssm).h2_error * (1 + 1e-9)
 
 
 def test_h2_approximation_interpolates_at_the_mirror_images_of_its_poles(rng):
     """The conditions of a local minimum, at convergence: both tangents and the derivative between them."""
     ssm = random_ssm(rng, 6, 2, 2, gaps=(0.05, 0.5), D=False)
-    reduced = sr.h2_approximation(ssm, 2, iterations=300).ssm
+    reduced = sr.reduction.h2_approximation(ssm, 2, iterations=300).ssm
 
     def values(one, z, power):
         closed = conjugate_closed(one)
@@ -106,6 +106,6 @@ def test_h2_approximation_interpolates_at_the_mirror_images_of_its_poles(rng):
 def test_refusals(rng):
     ssm = random_ssm(rng, 4)
     with pytest.raises(UnknownNameError, match="balanced, modal"):
-        sr.singular_perturbation(ssm, 2, basis="best")
+        sr.reduction.singular_perturbation(ssm, 2, basis="best")
     with pytest.raises(SelectionError, match="negative"):
-        sr.h2_approximation(ssm, 2, iterations=-1)
+        sr.reduction.h2_approximation(ssm, 2, iterations=-1)

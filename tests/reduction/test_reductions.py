@@ -18,7 +18,7 @@ EVERY = pytest.mark.parametrize("method", METHODS)
 
 def smallest(ssm):
     """The smallest order that can be asked for: unstable states stay."""
-    return sr.unstable_states(ssm).size
+    return sr.systems.unstable_states(ssm).size
 
 
 @EVERY
@@ -32,7 +32,7 @@ def test_kind_order_stability_and_certificate(rng, system, method):
         assert reduction.method == method
         for name in ("batch", "inputs", "outputs", "conj_sym", "bidirectional"):
             assert getattr(reduced, name) == getattr(ssm, name)
-        assert sr.unstable_states(reduced).size == smallest(ssm)
+        assert sr.systems.unstable_states(reduced).size == smallest(ssm)
         certificate = sr.certify(ssm, reduced)
         slack = 1e-9 * (certificate.norm if np.isfinite(certificate.norm) else 1e3)
         assert certificate.lower_bound <= certificate.upper + slack
@@ -90,7 +90,7 @@ def test_orders_that_do_not_exist(rng, method, order):
 def test_unstable_states_are_kept_bit_for_bit(rng, method):
     ssm = with_unstable(rng)
     reduced = METHODS[method](ssm, 4).ssm
-    for i in sr.unstable_states(ssm):
+    for i in sr.systems.unstable_states(ssm):
         (k,) = np.flatnonzero(reduced.Lambda == ssm.Lambda[i])
         np.testing.assert_array_equal(reduced.B[k], ssm.B[i])
         np.testing.assert_array_equal(reduced.C[:, k], ssm.C[:, i])
@@ -144,7 +144,7 @@ def test_reduce_by_tolerance(rng):
 def test_compensate_keeps_the_selected_poles(rng, family):
     model = model_from(rng, family)
     keep = sr.select(sr.score(model, "last"), ratio=0.5, scope="system")
-    compensated, pruned = sr.compensate(model, keep), sr.prune(model, keep)
+    compensated, pruned = sr.reduction.compensate(model, keep), sr.prune(model, keep)
     assert compensated.orders == dict(keep.orders)
     again = sr.read(sr.export(compensated), adapter=model.adapter)
     for name, ssm in model.items():
@@ -156,10 +156,10 @@ def test_compensate_keeps_the_selected_poles(rng, family):
 def test_compensate_leaves_other_layers_and_refuses_ragged_batches(rng):
     model = model_from(rng, "s5")
     first, second = model
-    compensated = sr.compensate(model, {first: [0, 2, 3], second: np.arange(6)})
+    compensated = sr.reduction.compensate(model, {first: [0, 2, 3], second: np.arange(6)})
     assert list(compensated.systems) == [first]
     with pytest.raises(SelectionError, match="scope='system'"):
-        sr.compensate(model_from(rng, "s4d"), {"layers.0": [0, 1, 2, 7]})
+        sr.reduction.compensate(model_from(rng, "s4d"), {"layers.0": [0, 1, 2, 7]})
 
 
 def test_refusals_of_reduce(rng):
@@ -195,17 +195,17 @@ def test_reduce_takes_the_options_of_the_method_and_no_other_name(rng, method):
 @pytest.mark.parametrize("family", TREES)
 def test_hankel_orders_meet_the_budget(rng, family, rule):
     model = model_from(rng, family)
-    orders = sr.hankel_orders(model, ratio=0.5, rule=rule)
+    orders = sr.reduction.hankel_orders(model, ratio=0.5, rule=rule)
     total = sum(model.orders.values())
     width = 3 if family == "s4d" else 1
     assert total // 2 - width < sum(orders.values()) <= total // 2
-    assert sum(sr.hankel_orders(model, count=3 * width, rule=rule).values()) == 3 * width
+    assert sum(sr.reduction.hankel_orders(model, count=3 * width, rule=rule).values()) == 3 * width
 
 
 def test_hankel_orders_share_the_retained_energy(rng):
     model = model_from(rng, "s5")
     for count in range(3, 12):
-        orders = sr.hankel_orders(model, count=count)
+        orders = sr.reduction.hankel_orders(model, count=count)
         missing = {}
         for name, ssm in model.items():
             values = hankel_singular_values(ssm)
@@ -213,7 +213,7 @@ def test_hankel_orders_share_the_retained_energy(rng):
             missing[name] = tails[orders[name]], tails[orders[name] - 1]
         assert max(low for low, _ in missing.values()) <= min(high for _, high in missing.values())
     with pytest.raises(UnknownNameError, match="energy, global"):
-        sr.hankel_orders(model, count=7, rule="fair")
+        sr.reduction.hankel_orders(model, count=7, rule="fair")
 
 
 def test_orders_are_asked_for():
@@ -223,7 +223,7 @@ def test_orders_are_asked_for():
     with pytest.raises(SelectionError, match="not a tolerance"):
         sr.reduce(model, method="greedy", tolerance=0.1)
     with pytest.raises(SelectionError, match="cannot be reduced to 1.5"):
-        sr.balanced_truncation(model["layers.0.seq"], 1.5)
+        sr.reduction.balanced_truncation(model["layers.0.seq"], 1.5)
 
 
 # ---------------------------------------------------------------- what an order counts
@@ -273,7 +273,7 @@ def test_real_order_is_that_of_the_real_system(rng, case):
     make, expected = ORDERS[case]
     ssm = make(rng)
     assert mcmillan_degree(ssm) == expected
-    assert sr.modal_truncation(ssm, ssm.order).real_order == expected
+    assert sr.reduction.modal_truncation(ssm, ssm.order).real_order == expected
     for method in ("modal", "compensated", "greedy", "balanced"):
         reduction = METHODS[method](ssm, max(1, ssm.order - 1))
         assert reduction.real_order == mcmillan_degree(reduction.ssm)
@@ -281,5 +281,5 @@ def test_real_order_is_that_of_the_real_system(rng, case):
 
 def test_real_order_of_a_batch_is_the_largest(rng):
     batch = sr.DiagonalSSM([[0.9, 0.5], [0.9j, 0.5]], np.ones((2, 2, 1)), np.ones((2, 1, 2)), np.zeros((2, 1, 1)))
-    assert sr.modal_truncation(batch, 2).real_order == 3
-    assert sr.modal_truncation(batch, 0).real_order == 0
+    assert sr.reduction.modal_truncation(batch, 2).real_order == 3
+    assert sr.reduction.modal_truncation(batch, 0).real_order == 0

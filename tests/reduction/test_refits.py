@@ -24,9 +24,9 @@ def h2_error(ssm, reduced):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_refits_only_lower_the_h2_error(rng, reverse):
     ssm = random_ssm(rng, 10, 3, 2, reverse=reverse)
-    errors = [h2_error(ssm, sr.modal_truncation(ssm, 5).ssm)]
-    errors += [h2_error(ssm, sr.compensated_truncation(ssm, 5, refit="outputs").ssm)]
-    errors += [h2_error(ssm, sr.compensated_truncation(ssm, 5, iterations=k).ssm) for k in range(1, 6)]
+    errors = [h2_error(ssm, sr.reduction.modal_truncation(ssm, 5).ssm)]
+    errors += [h2_error(ssm, sr.reduction.compensated_truncation(ssm, 5, refit="outputs").ssm)]
+    errors += [h2_error(ssm, sr.reduction.compensated_truncation(ssm, 5, iterations=k).ssm) for k in range(1, 6)]
     assert (np.diff(errors) <= 1e-12 * errors[0]).all()
     assert errors[-1] < 0.99 * errors[0]
 
@@ -35,7 +35,7 @@ def test_refits_only_lower_the_h2_error(rng, reverse):
 def test_refitted_outputs_are_the_least_squares_solution(rng, conj_sym):
     """Against an explicit least-squares problem in the first 600 lags."""
     ssm = random_ssm(rng, 6, 2, 3, gaps=(0.1, 0.5), D=False, conj_sym=conj_sym)
-    reduced = sr.compensated_truncation(ssm, 3, refit="outputs").ssm
+    reduced = sr.reduction.compensated_truncation(ssm, 3, refit="outputs").ssm
     h = sr.impulse_response(ssm, 600)
     states = reduced.Lambda[:, None] ** np.arange(600)[:, None, None] * reduced.B
     rows = np.concatenate([states.real, -states.imag], axis=1).transpose(0, 2, 1).reshape(-1, 6)
@@ -46,7 +46,7 @@ def test_refitted_outputs_are_the_least_squares_solution(rng, conj_sym):
 def test_inputs_are_fitted_as_the_outputs_of_the_dual(rng):
     """At convergence neither half step can gain: the dual system is a fixed point too."""
     ssm = random_ssm(rng, 6, 2, 3, gaps=(0.1, 0.5))
-    reduced = sr.compensated_truncation(ssm, 3, iterations=3000).ssm
+    reduced = sr.reduction.compensated_truncation(ssm, 3, iterations=3000).ssm
     error = h2_error(ssm, reduced)
     for name in ("B", "C"):
         for direction in (1, 1j):
@@ -61,7 +61,7 @@ def refit_cost(ssm, gone):
     """Squared H2 error of leaving one state out, the outputs of the others refitted."""
     order = ssm.order
     weights = np.where(np.arange(order) == gone, 0.0, 1.0)
-    reduced = sr.compensated_truncation(ssm, order - 1, criterion=lambda _: weights, refit="outputs").ssm
+    reduced = sr.reduction.compensated_truncation(ssm, order - 1, criterion=lambda _: weights, refit="outputs").ssm
     return reduced, sr.certify(ssm, reduced).h2_error ** 2
 
 
@@ -75,7 +75,7 @@ def test_greedy_takes_the_cheapest_state_each_time(rng, conj_sym):
         for order in range(6, 2, -1):
             trials = [refit_cost(left, gone) for gone in range(left.order)]
             left = min(trials, key=lambda trial: trial[1])[0]
-            chosen = sr.greedy_elimination(ssm, order).ssm.Lambda
+            chosen = sr.reduction.greedy_elimination(ssm, order).ssm.Lambda
             np.testing.assert_array_equal(np.sort_complex(chosen), np.sort_complex(left.Lambda))
 
 
@@ -85,15 +85,15 @@ def test_greedy_hankel_drops_the_pair_with_the_least_own_hankel_value(rng):
     ssm = sr.DiagonalSSM(0.5j ** np.arange(1, 5) * 0.9, np.diag(weights), np.eye(4), np.zeros((4, 4)), conj_sym=True)
     own = [hankel_singular_values(sr.DiagonalSSM(a[None], b[None], c[:, None], ssm.D, conj_sym=True))[0]
            for a, b, c in zip(ssm.Lambda, ssm.B, ssm.C.T, strict=True)]  # fmt: skip
-    reduced = sr.greedy_elimination(ssm, 2, rule="hankel").ssm
+    reduced = sr.reduction.greedy_elimination(ssm, 2, rule="hankel").ssm
     assert set(reduced.Lambda) == set(ssm.Lambda[np.argsort(own)[2:]])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_exchange_starts_from_greedy_and_only_improves(rng, reverse):
     ssm = random_ssm(rng, 12, 3, 3, gaps=(1e-2, 0.3), reverse=reverse)
-    errors = [sr.certify(ssm, sr.exchange(ssm, 4, rounds=k).ssm, rtol=1e-4).error for k in (0, 1, 2, 10)]
-    start = sr.certify(ssm, sr.greedy_elimination(ssm, 4, rule="hankel").ssm, rtol=1e-4).error
+    errors = [sr.certify(ssm, sr.reduction.exchange(ssm, 4, rounds=k).ssm, rtol=1e-4).error for k in (0, 1, 2, 10)]
+    start = sr.certify(ssm, sr.reduction.greedy_elimination(ssm, 4, rule="hankel").ssm, rtol=1e-4).error
     np.testing.assert_allclose(errors[0], start)
     assert (np.diff(errors) <= 0.02 * start).all()
     assert errors[-1] < (1.001 if reverse else 0.95) * start
@@ -102,12 +102,12 @@ def test_exchange_starts_from_greedy_and_only_improves(rng, reverse):
 def test_exchange_ends_where_no_swap_helps(rng):
     """Five of ten states: the swaps tried are all that there are."""
     ssm = random_ssm(rng, 10, 2, 2, gaps=(1e-2, 0.3))
-    poles = sr.exchange(ssm, 5).ssm.Lambda
+    poles = sr.reduction.exchange(ssm, 5).ssm.Lambda
     kept = np.flatnonzero(np.isin(ssm.Lambda, poles))
 
     def error(index):
         weights = np.isin(np.arange(10), index).astype(float)
-        reduced = sr.compensated_truncation(ssm, 5, criterion=lambda _: weights, iterations=2).ssm
+        reduced = sr.reduction.compensated_truncation(ssm, 5, criterion=lambda _: weights, iterations=2).ssm
         return sr.certify(ssm, reduced).error
 
     others = np.setdiff1d(np.arange(10), kept)
@@ -124,10 +124,10 @@ def test_poles_stay(rng):
 def test_refusals_of_refits(rng):
     ssm = random_ssm(rng, 4)
     with pytest.raises(UnknownNameError, match="both, outputs"):
-        sr.compensated_truncation(ssm, 2, refit="inputs")
+        sr.reduction.compensated_truncation(ssm, 2, refit="inputs")
     with pytest.raises(SelectionError, match="one iteration"):
-        sr.compensated_truncation(ssm, 2, iterations=0)
+        sr.reduction.compensated_truncation(ssm, 2, iterations=0)
     with pytest.raises(SelectionError, match="negative"):
-        sr.exchange(ssm, 2, rounds=-1)
+        sr.reduction.exchange(ssm, 2, rounds=-1)
     with pytest.raises(UnknownNameError, match="h2, hankel"):
-        sr.greedy_elimination(ssm, 2, rule="random")
+        sr.reduction.greedy_elimination(ssm, 2, rule="random")

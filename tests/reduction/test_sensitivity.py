@@ -18,7 +18,9 @@ def sensitivity_of(name, outputs=None, count=100, **options):
     x = sequences(name)[:count]
     calibration = sr.calibrate(r.model, inputs_with(r.network)(r.model, x))
     outputs = r.network if outputs is None else outputs
-    return sr.output_sensitivity(r.model, calibration, [x], inputs_with(r.network), outputs, ratio=0.9, **options)
+    return sr.reduction.output_sensitivity(
+        r.model, calibration, [x], inputs_with(r.network), outputs, ratio=0.9, **options
+    )
 
 
 def test_of_the_last_layer_it_is_the_quotient_of_the_errors():
@@ -44,7 +46,7 @@ def test_scale_of_the_outputs_and_batches_do_not_change_the_proportions():
     inputs = inputs_with(r.network)
     parts = np.split(x, 2)
     calibration = sr.calibrate(r.model, (inputs(r.model, part) for part in parts))
-    split = sr.output_sensitivity(r.model, calibration, parts, inputs, r.network, ratio=0.9)
+    split = sr.reduction.output_sensitivity(r.model, calibration, parts, inputs, r.network, ratio=0.9)
     np.testing.assert_allclose(list(split.values()), list(plain.values()), rtol=1e-3)
 
 
@@ -59,9 +61,9 @@ def test_an_output_that_ignores_the_last_layer_frees_its_states():
 
 
 def test_equal_weights_per_energy_are_the_default():
-    model, path = recorded(S5).model, sr.elimination_path(recorded(S5).model, calibration_of(S5))
+    model, path = recorded(S5).model, sr.reduction.elimination_path(recorded(S5).model, calibration_of(S5))
     by_energy = {name: 1 / layer.energy for name, layer in path.items()}
-    ours, plain = sr.elimination_scores(path, sensitivity=by_energy), sr.elimination_scores(path)
+    ours, plain = sr.reduction.elimination_scores(path, sensitivity=by_energy), sr.reduction.elimination_scores(path)
     for name in model:
         np.testing.assert_array_equal(ours[name], plain[name])
 
@@ -71,9 +73,9 @@ def test_compress_is_its_parts():
     x, inputs = sequences(LRU)[:60], inputs_with(r.network)
     small = sr.compress(r.model, [x], inputs, r.network, ratio=0.9, refine=3)
     calibration = sr.calibrate(r.model, inputs(r.model, x))
-    weights = sr.output_sensitivity(r.model, calibration, [x], inputs, r.network, ratio=0.9, feedthrough=True)
+    weights = sr.reduction.output_sensitivity(r.model, calibration, [x], inputs, r.network, ratio=0.9, feedthrough=True)
     parts = sr.eliminate(r.model, calibration, ratio=0.9, sensitivity=weights, feedthrough=True)
-    parts = sr.recalibrate(r.model, parts, [x], inputs, refine=3, feedthrough=True)
+    parts = sr.reduction.recalibrate(r.model, parts, [x], inputs, refine=3, feedthrough=True)
     for name in r.model:
         np.testing.assert_array_equal(small[name].Lambda, parts[name].Lambda)
         np.testing.assert_array_equal(small[name].C, parts[name].C)
@@ -101,8 +103,8 @@ def test_bidirectional_network_at_80_percent(method):
     calibration = sr.calibrate(model, inputs(model, x))
     small = sr.eliminate(model, calibration, ratio=0.8, feedthrough=True)
     if method == "balanced":
-        small = sr.balance_calibrated(model, calibration, small.orders)
-        small = sr.recalibrate(model, small, [x], inputs, feedthrough=True)
+        small = sr.reduction.balance_calibrated(model, calibration, small.orders)
+        small = sr.reduction.recalibrate(model, small, [x], inputs, feedthrough=True)
     elif method == "compress":
         small = sr.compress(model, [x], inputs, networks.s5_digits, ratio=0.8, refine=3)
     assert sum(small.orders.values()) == 51

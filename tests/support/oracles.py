@@ -172,7 +172,7 @@ def assert_long_layer_is_exact(rng, as_array):
     B, C, D = complex_normal(rng, 4, 2), complex_normal(rng, 2, 4), rng.normal(size=(2, 2))
     held = (a.astype(np.complex64).astype(complex) for a in (Lambda, B, C))
     ssm = sr.DiagonalSSM(*held, D.astype(np.float32).astype(float))
-    chunk = sr.simulate_chunk(converted(ssm, as_array), as_array(u), state=as_array(state))
+    chunk = sr.responses.simulate_chunk(converted(ssm, as_array), as_array(u), state=as_array(state))
     driven = u.astype(float) @ ssm.B.T
     states = np.array([loop_scan(ssm.Lambda, v, x, reverse=False) for v, x in zip(driven, state, strict=True)])
     output = (states @ ssm.C.T).real + u @ ssm.D.T

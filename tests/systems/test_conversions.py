@@ -24,7 +24,7 @@ def assert_same_map(actual, expected):
 @pytest.mark.parametrize("conj_sym", [True, False])
 def test_dense_form_has_the_same_transfer_function(rng, conj_sym):
     ssm = random_ssm(rng, 6, 3, 2, conj_sym=conj_sym)
-    dense = sr.to_state_space(ssm)
+    dense = sr.systems.to_state_space(ssm)
     assert dense.A.shape == (12, 12)
     np.testing.assert_allclose(textbook_response(dense, OMEGA), sr.frequency_response(ssm, OMEGA), rtol=1e-10)
 
@@ -32,13 +32,13 @@ def test_dense_form_has_the_same_transfer_function(rng, conj_sym):
 def test_dense_form_simulates_alike(rng):
     ssm = random_ssm(rng, 4, 2, 3, conj_sym=True)
     u = rng.standard_normal((50, 2))
-    _, y, _ = scipy.signal.dlsim(sr.to_dlti(ssm), u)
+    _, y, _ = scipy.signal.dlsim(sr.systems.to_dlti(ssm), u)
     np.testing.assert_allclose(y, sr.simulate(ssm, u), rtol=1e-10, atol=1e-12)
 
 
 def test_real_states_with_real_inputs_stay_one_state():
     ssm = sr.DiagonalSSM([0.5, 0.3 + 0.4j, -0.2], [[1.0], [1.0], [1j]], [[1.0, 1.0, 1.0]], [[0.0]], conj_sym=True)
-    dense = sr.to_state_space(ssm)
+    dense = sr.systems.to_state_space(ssm)
     assert dense.A.shape == (5, 5)  # 1 + 2 + 2: the last one has an imaginary input
     np.testing.assert_allclose(textbook_response(dense, OMEGA), sr.frequency_response(ssm, OMEGA), rtol=1e-12)
 
@@ -47,14 +47,14 @@ def test_real_states_with_real_inputs_stay_one_state():
 @pytest.mark.parametrize("conj_sym", [True, False])
 def test_diagonalising_returns_the_system(rng, conj_sym, stored):
     ssm = random_ssm(rng, 5, 2, 2, conj_sym=conj_sym)
-    back = sr.from_state_space(sr.to_state_space(ssm), conj_sym=stored)
+    back = sr.systems.from_state_space(sr.systems.to_state_space(ssm), conj_sym=stored)
     assert back.conj_sym is stored
     assert back.order == (5 if stored else 10)
     assert_same_map(back, ssm)
 
 
 def test_real_poles_are_one_stored_state_with_half_c():
-    back = sr.from_state_space(sr.StateSpace(np.diag([0.5, -0.25]), [[1.0], [1.0]], [[2.0, 1.0]], [[0.5]]))
+    back = sr.systems.from_state_space(sr.StateSpace(np.diag([0.5, -0.25]), [[1.0], [1.0]], [[2.0, 1.0]], [[0.5]]))
     assert back.order == 2
     np.testing.assert_allclose(
         sr.frequency_response(back, OMEGA)[:, 0, 0],
@@ -65,36 +65,36 @@ def test_real_poles_are_one_stored_state_with_half_c():
 
 def test_scipy_round_trip_in_every_form(rng):
     ssm = random_ssm(rng, 3, 1, 1, conj_sym=True)
-    system = sr.to_dlti(ssm, dt=0.1)
+    system = sr.systems.to_dlti(ssm, dt=0.1)
     assert system.dt == 0.1
     for form in (system, system.to_tf(), system.to_zpk()):
-        assert_same_map(sr.from_dlti(form), ssm)
+        assert_same_map(sr.systems.from_dlti(form), ssm)
 
 
 def test_control_round_trip(rng):
     ssm = random_ssm(rng, 4, 2, 3, conj_sym=True)
-    system = sr.to_control(ssm)
+    system = sr.systems.to_control(ssm)
     assert system.isdtime(strict=True)
     np.testing.assert_allclose(
         np.moveaxis(system.frequency_response(OMEGA).complex, -1, 0), sr.frequency_response(ssm, OMEGA), rtol=1e-9
     )
-    assert_same_map(sr.from_control(system), ssm)
+    assert_same_map(sr.systems.from_control(system), ssm)
 
 
 def test_what_cannot_be_converted_is_refused(rng):
     with pytest.raises(NotRepresentableError, match="one causal system"):
-        sr.to_state_space(random_ssm(rng, 3, batch=(2,)))
+        sr.systems.to_state_space(random_ssm(rng, 3, batch=(2,)))
     with pytest.raises(NotRepresentableError, match="one causal system"):
-        sr.to_dlti(random_ssm(rng, 3, bidirectional=True))
+        sr.systems.to_dlti(random_ssm(rng, 3, bidirectional=True))
     with pytest.raises(NotRepresentableError, match="pole at 0"):
-        sr.from_state_space(sr.StateSpace([[0.0]], [[1.0]], [[1.0]], [[0.0]]))
+        sr.systems.from_state_space(sr.StateSpace([[0.0]], [[1.0]], [[1.0]], [[0.0]]))
     jordan = sr.StateSpace([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]], [[0.0]])
     with pytest.raises(NotRepresentableError, match="diagonalised"):
-        sr.from_state_space(jordan)
+        sr.systems.from_state_space(jordan)
     with pytest.raises(NotRepresentableError, match="discrete-time"):
-        sr.from_control(control.ss([[-1.0]], [[1.0]], [[1.0]], [[0.0]]))
+        sr.systems.from_control(control.ss([[-1.0]], [[1.0]], [[1.0]], [[0.0]]))
     with pytest.raises(NotRepresentableError, match="discrete-time"):
-        sr.from_dlti(scipy.signal.lti([1.0], [1.0, 1.0]))
+        sr.systems.from_dlti(scipy.signal.lti([1.0], [1.0, 1.0]))
 
 
 @pytest.mark.parametrize("name", ["A", "B", "C", "D"])
@@ -116,11 +116,11 @@ def test_a_pole_at_0_is_noticed_behind_rounding(rng, delays):
     Q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
     system = sr.StateSpace(Q @ poles @ Q.T, rng.standard_normal((4, 1)), rng.standard_normal((1, 4)), [[0.0]])
     with pytest.raises(NotRepresentableError, match="pole at 0|pole close to 0|diagonalised"):
-        sr.from_state_space(system)
+        sr.systems.from_state_space(system)
 
 
 def test_static_gains_have_no_states():
-    ssm = sr.from_dlti(scipy.signal.dlti([2.0], [1.0]))
+    ssm = sr.systems.from_dlti(scipy.signal.dlti([2.0], [1.0]))
     assert ssm.order == 0
-    assert sr.to_state_space(ssm).A.shape == (0, 0)
+    assert sr.systems.to_state_space(ssm).A.shape == (0, 0)
     np.testing.assert_array_equal(ssm.D, [[2.0]])

@@ -6,7 +6,8 @@ import numpy as np
 import scipy.linalg
 
 from ..._support.arguments import require_kind, whole_number
-from ...calibration import CALIBRATION_ADVICE, Calibration, Moments
+from ...calibration import Calibration, Moments
+from ...calibration._moments import CALIBRATION_ADVICE
 from ...errors import NotRepresentableError, SelectionError
 from ...models import SSMModel, replace_system
 from ...models._model import MODEL_ADVICE

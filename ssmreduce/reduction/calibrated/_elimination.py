@@ -8,7 +8,8 @@ import numpy as np
 
 from ..._support.arguments import require_kind
 from ..._support.frozen import rebuild
-from ...calibration import CALIBRATION_ADVICE, Calibration
+from ...calibration import Calibration
+from ...calibration._moments import CALIBRATION_ADVICE
 from ...errors import SelectionError, UnknownLayerError, UnknownNameError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.optimize
 
 from ..._support.arrays import one_minus_abs
-from ...calibration import layer_moments
+from ...calibration._accumulate import layer_moments
 from ...engines import engine_for
 from ...systems import DiagonalSSM
 from ._outputs import OutputFit, output_weights, with_weights

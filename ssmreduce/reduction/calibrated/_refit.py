@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..._support.arguments import require_kind
-from ...calibration import CALIBRATION_ADVICE, Calibration, Moments
+from ...calibration import Calibration, Moments
+from ...calibration._moments import CALIBRATION_ADVICE
 from ...errors import ArgumentError, SelectionError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE, overwrite_states

@@ -132,7 +132,7 @@ def search(
     --------
     >>> import ssmreduce as sr
     >>> model = sr.load("examples/s5_digits/model.safetensors")
-    >>> calibration = sr.calibrate_stationary(model)
+    >>> calibration = sr.calibration.calibrate_stationary(model)
     >>> result = search(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())
     101

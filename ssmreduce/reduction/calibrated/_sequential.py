@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..._support.arguments import described, require_batches, require_callable, require_kind, whole_number
-from ...calibration import sequences
+from ...calibration._inputs import sequences
 from ...errors import ArgumentError, ShapeError, UnknownLayerError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE, overwrite_states
