@@ -50,7 +50,7 @@ SHARED = {
     "engines.numba": {"_engine"},
     "evaluation._report": {"table_of"},
     "models._checkpoints": {"format_of", "read_file"},
-    "models._model": {"FORMS", "MODEL_ADVICE", "overwrite_states"},
+    "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
@@ -59,7 +59,8 @@ SHARED = {
     "systems._error": {"without_silent"},
     "systems._guards": {"require_causal", "require_stable", "require_stable_dense"},
     "systems._real": {"advance", "output_rows", "real_inputs", "real_outputs", "widening", "with_outputs"},
-    "systems._systems": {"on_host", "require_diagonal", "take_states"},
+    "systems._states": {"require_system", "silence_states", "take_states"},
+    "systems._systems": {"on_host", "require_diagonal"},
 }
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 # Files that are compiled throughout, or are the engine of a framework, import it where they begin.

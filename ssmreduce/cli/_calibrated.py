@@ -10,8 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
@@ -98,7 +96,7 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
         args.fail(f"argument --evaluate: MODULE:FUNCTION is needed, got {args.evaluate!r}")
     check_output(args.output)
     model = load_model(args.file, args)
-    if args.scope == "layer" and args.form == "compact" and any(np.prod(ssm.batch) > 1 for ssm in model.values()):
+    if args.scope == "layer" and args.form == "compact" and any(ssm.systems > 1 for ssm in model.values()):
         args.fail(
             "the systems of a layer (S4D features) will keep different numbers of states: give --scope system, or "
             "--form mask or padded"

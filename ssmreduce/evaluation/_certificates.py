@@ -114,7 +114,7 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
     Examples
     --------
     >>> ssm = DiagonalSSM([0.9, 0.5], [[1.0], [0.1]], [[1.0, 0.1]], [[0.0]])
-    >>> certificate = certify(ssm, take_states(ssm, np.array([0])))
+    >>> certificate = certify(ssm, DiagonalSSM([0.9], [[1.0]], [[1.0]], [[0.0]]))
     >>> round(certificate.error, 12), round(certificate.h2_error, 6), round(certificate.lower_bound, 6)
     (0.02, 0.011547, 0.007044)
     """

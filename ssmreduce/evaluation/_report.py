@@ -158,7 +158,7 @@ def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
     slowest = int(gap.argmin()) if gap.size else None
     return LayerInspection(
         name=name,
-        systems=int(np.prod(ssm.batch, dtype=int)),
+        systems=ssm.systems,
         states=model.orders[name],
         inputs=ssm.inputs,
         outputs=ssm.outputs,
@@ -312,7 +312,7 @@ def compare(
     rng = random_numbers(seed)
     layers: dict[str, list[LayerComparison]] = {label: [] for label in everyone}
     for name, ssm in model.items():
-        noise = rng.standard_normal((length, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+        noise = rng.standard_normal((length, ssm.systems * ssm.inputs))
         u = noise if inputs is None else _given(inputs, name)
         exact = simulate(ssm, u)
         for label, candidate in everyone.items():

@@ -1,34 +1,27 @@
 """SSMModel: named systems, the untouched parameters they came from, and which states are left."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .._support.arguments import require_kind
 from .._support.frozen import rebuild
 from .._support.trees import Params
+from ..adapters import Adapter
 from ..errors import NotRepresentableError, UnknownLayerError, UnknownNameError
-from ..systems import DiagonalSSM
-from ..systems._systems import require_diagonal, take_states
+from ..systems import DiagonalSSM, System
+from ..systems._states import require_system, silence_states, take_states
 
 FORMS = ("compact", "mask", "padded")
 MODEL_ADVICE = "a model is needed, as load, read, prune, reduce, ... return it"
 
 
-class Lens(Protocol):
-    """What a model needs of its adapter; see `ssmreduce.adapters.Adapter`."""
-
-    def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM: ...
-    def put(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params: ...
-    def sizes(self, params: Mapping[str, Any], name: str) -> tuple[int, int]: ...
-    def restrict(self, params: Mapping[str, Any], name: str, index: np.ndarray, valid: np.ndarray) -> Params: ...
-
-
 @dataclass(frozen=True, eq=False)
-class SSMModel(Mapping[str, DiagonalSSM]):
+class SSMModel(Mapping[str, Any]):
     """Mapping from layer name to system, read on demand from the parameters of a checkpoint.
 
     Made by `load`, `read`, `prune`, ...; models are immutable, and every verb returns a new one.
@@ -62,27 +55,42 @@ class SSMModel(Mapping[str, DiagonalSSM]):
     """
 
     params: Mapping[str, Any]
-    adapter: Lens
+    adapter: Adapter
     layers: tuple[str, ...]
     keep: Mapping[str, np.ndarray] = field(default_factory=dict)
-    systems: Mapping[str, DiagonalSSM] = field(default_factory=dict)
+    systems: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     refitted: frozenset[str] = frozenset()
+    _full: dict[str, System] = field(default_factory=dict, init=False, repr=False)
+    _left: dict[str, System] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("params", "keep", "systems", "metadata"):
             values = {key: _read_only(value) for key, value in getattr(self, name).items()}
             object.__setattr__(self, name, MappingProxyType(values))
 
-    def __getitem__(self, name: str) -> DiagonalSSM:
+    def __getitem__(self, name: str) -> Any:
         self.require(name)
         if name in self.systems:
             return self.systems[name]
-        ssm = self.adapter.get(self.params, name)
+        if name not in self._left:
+            self._left[name] = self._take(name)
+        return self._left[name]
+
+    def full_system(self, name: str) -> Any:
+        """System of a layer with all the states that were read, whatever was pruned."""
+        if name not in self._full:
+            self._full[name] = self.adapter.get(self.params, name)
+        return self._full[name]
+
+    def _take(self, name: str) -> System:
+        system = self.full_system(name)
         if name not in self.keep:
-            return ssm
+            return system
         index, valid = self.state_index(name)
-        return _without(take_states(ssm, index if ssm.batch else index[0]), valid if ssm.batch else valid[0])
+        if not system.batch:
+            index, valid = index[0], valid[0]
+        return silence_states(take_states(system, index), ~valid)
 
     __eq__ = object.__eq__  # a mapping would compare systems, which are arrays
     __hash__ = object.__hash__
@@ -125,7 +133,7 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         """
         if name in self.systems:
             ssm = self.systems[name]
-            systems, n, keep = int(np.prod(ssm.batch, dtype=int)), ssm.order, None
+            systems, n, keep = ssm.systems, ssm.order, None
         else:
             systems, n = self.adapter.sizes(self.params, name)
             keep = self.keep.get(name)
@@ -144,15 +152,6 @@ def _read_only(value: Any) -> Any:
         value = value.view()
         value.flags.writeable = False
     return value
-
-
-def _without(ssm: DiagonalSSM, valid: np.ndarray) -> DiagonalSSM:
-    """The system with the inputs and outputs of the invalid slots set to zero."""
-    if valid.all():
-        return ssm
-    rows, columns = valid[..., :, None], valid[..., None, :]
-    reverse = None if ssm.C_reverse is None else ssm.C_reverse * columns
-    return replace(ssm, B=ssm.B * rows, C=ssm.C * columns, C_reverse=reverse)
 
 
 def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
@@ -184,9 +183,16 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     model.require(name)
-    require_diagonal(ssm)
+    require_system(ssm)
     keep = {key: value for key, value in model.keep.items() if key != name}
-    return replace(model, keep=keep, systems={**model.systems, name: ssm})
+    return changed(model, keep=keep, systems={**model.systems, name: ssm})
+
+
+def changed(model: SSMModel, *, stale: str | None = None, **fields: Any) -> SSMModel:
+    """The model with other fields; systems that were decoded stay decoded, but for the layer that is `stale`."""
+    result = replace(model, **fields)
+    result._full.update((name, system) for name, system in model._full.items() if name != stale)
+    return result
 
 
 def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
@@ -223,7 +229,7 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     """
     if name in model.systems:
         return replace_system(model, name, ssm)
-    old = model.adapter.get(model.params, name)
+    old = model.full_system(name)
     index, valid = model.state_index(name)
     rows, slots = np.nonzero(valid)
     states = (rows, index[rows, slots])
@@ -234,14 +240,14 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
             fields[key] = _written(value, getattr(ssm, key), old.batch, axis, states, (rows, slots))
     full = replace(old, D=ssm.D, **fields)
     params = {**model.params, **model.adapter.put(model.params, name, full)}
-    return replace(model, params=params, refitted=model.refitted | {name})
+    return changed(model, stale=name, params=params, refitted=model.refitted | {name})
 
 
 def _written(
     old: np.ndarray, new: np.ndarray, batch: tuple[int, ...], axis: int, states: tuple, slots: tuple
 ) -> np.ndarray:
     """Copy of `old` with the entries of the new states, which lie along `axis`, at the places of the old ones."""
-    systems = int(np.prod(batch, dtype=int))
+    systems = math.prod(batch)
     full = old.copy().reshape(systems, *old.shape[len(batch) :])
     axis = axis % old.ndim - len(batch) + 1
     source = new.reshape(systems, *new.shape[len(batch) :])

@@ -1,7 +1,5 @@
 """Hankel singular values and the Hankel norm of causal systems."""
 
-import math
-
 import numpy as np
 
 from .._support.arrays import Array, namespace
@@ -170,7 +168,7 @@ def _fill_real_factor(matrix: np.ndarray, scale: np.ndarray, pivoted: bool, fact
 
 def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
     """Hankel singular values from real factors of the Gramians of each system of a batch."""
-    n, count = ssm.order, math.prod(ssm.batch)
+    n, count = ssm.order, ssm.systems
     Lambda, B, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in (ssm.Lambda, ssm.B, C))
     some = max(1, _CACHED // (4 * n * n))
     values = np.empty((count, 2 * n))

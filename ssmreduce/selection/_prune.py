@@ -1,14 +1,13 @@
 """Prune a model: the states that were not selected leave, the others stay as they are."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from .._support.arguments import require_kind
 from ..errors import SelectionError
 from ..models import SSMModel
-from ..models._model import MODEL_ADVICE
+from ..models._model import MODEL_ADVICE, changed
 from ._select import Selection
 
 
@@ -52,7 +51,7 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     require_kind(keep, (Selection, Mapping), "keep", "a selection, or layer name -> indices of states, is needed")
     keep = keep.keep if isinstance(keep, Selection) else keep
     kept = {name: _original(model, name, indices) for name, indices in keep.items()}
-    return replace(model, keep={**model.keep, **kept})
+    return changed(model, keep={**model.keep, **kept})
 
 
 def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from support.oracles import assert_same_bits, lru_tree, model_of, s4d_tree, s5_t
 
 import ssmreduce as sr
 from ssmreduce.errors import NotRepresentableError, SelectionError, UnknownLayerError, UnknownNameError
-from ssmreduce.systems._systems import take_states
+from ssmreduce.systems._states import take_states
 
 MATRICES = ("Lambda", "B", "C", "D", "C_reverse")
 

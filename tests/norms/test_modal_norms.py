@@ -18,11 +18,12 @@ from support.oracles import (
     system_at,
 )
 
-from ssmreduce import DiagonalSSM, h2_norm, modal_h2_norms, modal_hinf_norms
+from ssmreduce import DiagonalSSM, h2_norm
 from ssmreduce._support.arrays import one_minus_abs, one_minus_abs2
 from ssmreduce.errors import UnstableSystemError
+from ssmreduce.norms import modal_h2_norms, modal_hinf_norms
 from ssmreduce.norms._gramians import one_minus_products
-from ssmreduce.systems._systems import take_states
+from ssmreduce.systems._states import take_states
 
 EPS = np.finfo(float).eps
 GAPS = [0.5, 1e-3, 1e-6, 1e-9, 1e-12, 1e-15]

@@ -11,7 +11,8 @@ from ...errors import SelectionError
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
 from ...systems._real import output_rows
-from ...systems._systems import require_diagonal, take_states
+from ...systems._states import take_states
+from ...systems._systems import require_diagonal
 
 _PARALLEL = 1e-10  # rounding errors by which vectors that ought to be parallel may differ
 _WORST_CONDITION = 1e8  # of eigenvectors: beyond it the diagonal form loses more than half the digits

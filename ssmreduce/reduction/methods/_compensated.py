@@ -13,7 +13,7 @@ from ...selection._scores import Criterion
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
 from ...systems._real import output_rows, real_outputs, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each
 from ._modal import strongest
 

@@ -7,7 +7,7 @@ from ...norms._gramians import real_factor, real_gramian
 from ...systems import DiagonalSSM
 from ...systems._batches import difference
 from ...systems._real import advance, output_rows, real_inputs, real_outputs, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._balanced import truncated
 from ._base import Part, Reduction, reduce_each, stored_states
 from ._compensated import refitted

@@ -56,7 +56,7 @@ def hankel_approximation(ssm: DiagonalSSM, order: int) -> Reduction:
 
     Examples
     --------
-    >>> from ssmreduce.evaluation import error_system
+    >>> from ssmreduce.systems import error_system
     >>> from ssmreduce.norms import hankel_norm, hankel_singular_values
     >>> ssm = DiagonalSSM([0.9, 0.5], [[1.0], [1.0]], [[1.0, 0.1]], [[0.0]])
     >>> reduced = hankel_approximation(ssm, 1).ssm

@@ -9,7 +9,7 @@ from ...selection import hinf
 from ...selection._scores import Criterion
 from ...systems import DiagonalSSM
 from ...systems._real import output_rows, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._balanced import Balanced
 from ._base import Part, Reduction, reduce_each, stored_order, stored_states
 from ._modal import strongest
