@@ -43,7 +43,8 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         Layer names, in natural order.
     keep : mapping
         Layer name -> increasing indices of the states that are left, for the layers that were pruned. For a batch of
-        systems (S4D) the indices count the states of all systems of the layer, in row-major order.
+        systems (S4D) the indices count the states of all systems of the layer, in row-major order. Of a re-realised
+        layer with different numbers of states per system, they are the slots of its padded system that hold a state.
     systems : mapping
         Layer name -> system, for the layers that were re-realised.
     metadata : mapping
@@ -125,10 +126,10 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         """
         if name in self.systems:
             ssm = self.systems[name]
-            systems, n, keep = int(np.prod(ssm.batch, dtype=int)), ssm.order, None
+            systems, n = int(np.prod(ssm.batch, dtype=int)), ssm.order
         else:
             systems, n = self.adapter.sizes(self.params, name)
-            keep = self.keep.get(name)
+        keep = self.keep.get(name)
         left = np.ones((systems, n), dtype=bool)
         if keep is not None:
             left[...] = False
@@ -155,7 +156,7 @@ def _without(ssm: DiagonalSSM, valid: np.ndarray) -> DiagonalSSM:
     return replace(ssm, B=ssm.B * rows, C=ssm.C * columns, C_reverse=reverse)
 
 
-def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM, *, valid: np.ndarray | None = None) -> SSMModel:
     """Model with one layer re-realised.
 
     Parameters
@@ -165,6 +166,9 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
         Layer name.
     ssm : DiagonalSSM
         The new system; whether the model family can hold it shows when the model is exported.
+    valid : ndarray, shape (s, n), bool, optional
+        Which slots of each of the s systems hold a state, those first, where the systems of a batch have different
+        numbers of states; the others must have no input and no output. By default all.
 
     Returns
     -------
@@ -186,6 +190,8 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     model.require(name)
     require_diagonal(ssm)
     keep = {key: value for key, value in model.keep.items() if key != name}
+    if valid is not None and not valid.all():
+        keep[name] = np.flatnonzero(valid)
     return replace(model, keep=keep, systems={**model.systems, name: ssm})
 
 
@@ -222,7 +228,7 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     2
     """
     if name in model.systems:
-        return replace_system(model, name, ssm)
+        return replace_system(model, name, ssm, valid=model.state_index(name)[1])
     old = model.adapter.get(model.params, name)
     index, valid = model.state_index(name)
     rows, slots = np.nonzero(valid)

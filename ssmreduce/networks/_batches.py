@@ -6,7 +6,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from .._arguments import described
+from .._support.arguments import described
 from ..errors import ArgumentError, ShapeError
 
 Inputs = int | str | tuple[int | str, ...] | Callable[[Any], Any] | None

@@ -1,5 +1,6 @@
 """What a network is: the whole thing around the layers, live; and `network`, which makes one of a user's object."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import described
+from .._support.arguments import described
 from ..errors import ArgumentError
-from ..model import SSMModel
+from ..models import SSMModel
 
 NETWORK_ADVICE = "a network is needed: network(module), or network(function, model=model)"
+RECORD = "ssmreduce.record"
+"""Key of the metadata of a model under which the record of what was done to it stands, as JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,7 @@ class Network(ABC):
     """
 
     model: SSMModel
+    _base: SSMModel
     differentiable: bool = False
 
     @abstractmethod
@@ -71,12 +75,27 @@ class Network(ABC):
     def layer_inputs(self, model: SSMModel, batch: Any) -> Mapping[str, np.ndarray]:
         """Inputs of all layers, in the order in which they are called: layer name -> float64 array (batch, L, H)."""
 
+    def record(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Outputs and layer inputs, of one pass where a subclass can."""
+        return self.outputs(model, batch), self.layer_inputs(model, batch)
+
     @abstractmethod
     def rebuild(self, model: SSMModel) -> Any:
         """A live object of the user's framework with the systems of `model` in place of the layers."""
 
-    def mask(self, batch: Any) -> np.ndarray | None:
-        """Which steps of a batch are data and no padding, shape (batch, L), bool; None where all are."""
+    @property
+    def base(self) -> SSMModel:
+        """The systems of the live object itself; `model` may be a smaller one."""
+        return getattr(self, "_base", self.model)
+
+    def with_model(self, model: SSMModel) -> "Network":
+        """The same network with the systems of another model as its own."""
+        other = copy.copy(self)
+        other._base, other.model = self.base, model
+        return other
+
+    def mask(self, batch: Any, length: int) -> np.ndarray | None:
+        """Which of `length` steps of a batch are data and no padding, shape (batch, L), bool; None where all are."""
         return None
 
     def vjp(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Pullback]:

@@ -1,10 +1,9 @@
 """Calibrated balanced truncation, against oblique projections from the eigenvectors of the Gramian product."""
 
-import networks
 import numpy as np
 import pytest
 from support.oracles import random_ssm
-from support.recorded import LRU, S5, calibration_of, recorded, sequences
+from support.recorded import LRU, S5, calibration_of, net_of, recorded, sequences
 
 import ssmreduce as sr
 from ssmreduce.calibration._accumulate import layer_moments
@@ -110,14 +109,12 @@ def test_whole_networks_at_80_percent(name):
     r = recorded(name)
     x = sequences(name)
     orders = sr.eliminate(r.model, calibration_of(name), ratio=0.8).orders
-    small = sr.reduction.balance_calibrated(r.model, calibration_of(name), orders)
+    small = sr.balance_calibrated(r.model, calibration_of(name), orders)
     assert small.orders == orders
     same = sr.reduce(r.model, orders, method="balanced", calibration=calibration_of(name))
     for layer in small:
         np.testing.assert_array_equal(same[layer].Lambda, small[layer].Lambda)
-    fitted = sr.reduction.recalibrate(
-        r.model, small, [x], lambda model, batch: networks.layer_inputs(r.network, model, batch)
-    )
+    fitted = sr.refit_network(net_of(r), small, [x])
     assert r.correct(fitted) >= r.correct(r.model) - 0.01 * len(r.x)
     np.testing.assert_allclose(r.outputs(r.reread(fitted, "compact"), 20), r.outputs(fitted, 20), atol=0.02)
 
@@ -131,8 +128,8 @@ def test_bad_orders_are_named():
         ({"other": 3}, sr.errors.UnknownLayerError),
     ):
         with pytest.raises(error):
-            sr.reduction.balance_calibrated(r.model, calibration_of(LRU), orders)
+            sr.balance_calibrated(r.model, calibration_of(LRU), orders)
     with pytest.raises(sr.errors.SelectionError, match="calibration goes with"):
         sr.reduce(r.model, {first: 3}, method="h2", calibration=calibration_of(LRU))
     with pytest.raises(sr.errors.ShapeError):
-        sr.reduction.balance_calibrated(sr.prune(r.model, {first: [0, 1]}), calibration_of(LRU), {first: 1})
+        sr.balance_calibrated(sr.prune(r.model, {first: [0, 1]}), calibration_of(LRU), {first: 1})
