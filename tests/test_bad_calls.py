@@ -38,14 +38,16 @@ class Journey:
     def eliminate(self, **options):
         return sr.eliminate(self.model, self.calibration, **options)
 
-    def recalibrate(self, batches=None, layer_inputs=None, **options):
-        batches = [self.x] if batches is None else batches
-        return sr.reduction.recalibrate(self.model, self.small, batches, layer_inputs or self.layer_inputs, **options)
+    def network(self, function=networks.s5_digits):
+        return sr.network(function, model=self.model)
 
-    def compress(self, batches=None, outputs=networks.s5_digits, **options):
+    def refit_network(self, batches=None, function=networks.s5_digits, **options):
         batches = [self.x] if batches is None else batches
-        options = {"ratio": 0.8, "refine": 0, **options}
-        return sr.compress(self.model, batches, options.pop("layer_inputs", self.layer_inputs), outputs, **options)
+        return sr.reduction.refit_network(self.network(function), self.small, batches, **options)
+
+    def compress(self, batches=None, function=networks.s5_digits, **options):
+        batches = [self.x] if batches is None else batches
+        return sr.compress(self.network(function), batches, **{"ratio": 0.8, "finish": None, **options})
 
     def compare(self, inputs=None, **options):
         options = {"length": 8, "certificates": False, **options}
@@ -117,17 +119,13 @@ REDUCE = {
     "a calibration's path": (lambda j: sr.eliminate(j.model, "c.npz", ratio=0.5), errors.ArgumentError, "'c.npz'"),
     "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
     "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
-    "scope of scores": (
-        lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system",
-    ),
+    "scope of scores": (lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system"),
     "scores of a model": (lambda j: sr.reduction.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
     "one order for all": (lambda j: sr.reduce(j.model, 5), errors.ArgumentError, "orders is 5"),
     "a list of orders": (lambda j: sr.reduce(j.model, [5] * 4), errors.ArgumentError, "layer name -> number"),
     "an order in words": (lambda j: sr.reduce(j.model, {LAYER: "5"}), errors.ArgumentError, "got '5'"),
     "an order that is NaN": (lambda j: sr.reduce(j.model, {LAYER: np.nan}), errors.SelectionError, "whole number"),
-    "no order": (
-        lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan",
-    ),
+    "no order": (lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan"),
     "tolerance in words": (lambda j: sr.reduce(j.model, tolerance="low"), errors.ArgumentError, "tolerance"),
     "methods in a list": (lambda j: sr.reduce(j.model, {}, method=["h2"]), errors.UnknownNameError, "no method"),
     "reduce on inputs": (
@@ -146,8 +144,7 @@ REDUCE = {
         lambda j: sr.models.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
     ),
     "a diagonal system as a dense one": (
-        lambda j: sr.systems.from_state_space(j.model[LAYER]),
-        errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
+        lambda j: sr.systems.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
     ),
     "indices without a layer": (lambda j: sr.prune(j.model, [0, 1]), errors.ArgumentError, "layer name -> indices"),
     "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
@@ -163,20 +160,16 @@ REDUCE = {
     ),
 }  # fmt: skip
 
-RECALIBRATE = {
-    "half a step": (lambda j: j.recalibrate(refine=2.5), errors.SelectionError, "refine must be a whole number"),
-    "steps in words": (lambda j: j.recalibrate(refine="3"), errors.ArgumentError, "refine must be a number"),
-    "steps back": (lambda j: j.recalibrate(refine=-1), errors.SelectionError, "refine must not be negative"),
-    "an array": (lambda j: j.recalibrate(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
-    "a generator": (lambda j: j.recalibrate(batch for batch in [j.x]), errors.ArgumentError, "list"),
-    "inputs for a function": (lambda j: j.recalibrate(layer_inputs=j.inputs), errors.ArgumentError, "function"),
-    "nothing returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: None), errors.ArgumentError, "is None"),
-    "an array returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: j.u), errors.ArgumentError, "layer name"),
-    "a list returned": (
-        lambda j: j.recalibrate(layer_inputs=lambda m, x: {LAYER: list(j.u)}), errors.ArgumentError, "batches of their",
-    ),
+REFIT_NETWORK = {
+    "half a step": (lambda j: j.refit_network(refine=2.5), errors.SelectionError, "refine must be a whole number"),
+    "steps in words": (lambda j: j.refit_network(refine="3"), errors.ArgumentError, "refine must be a number"),
+    "steps back": (lambda j: j.refit_network(refine=-1), errors.SelectionError, "refine must not be negative"),
+    "an array": (lambda j: j.refit_network(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "a model": (lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
+    "a function alone": (lambda j: sr.reduction.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model"),
+    "nothing returned": (lambda j: j.refit_network(function=lambda m, x, tap: None), errors.SSMReduceError, "tap|None"),
     "another model": (
-        lambda j: sr.reduction.recalibrate(j.model, j.other, [j.x], j.layer_inputs), errors.UnknownLayerError, LAYER,
+        lambda j: sr.reduction.refit_network(j.network(), j.other, [j.x]), errors.UnknownLayerError, LAYER,
     ),
 }  # fmt: skip
 
@@ -196,11 +189,25 @@ SEARCH = {
 
 COMPRESS = {
     "an array": (lambda j: j.compress(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "text": (lambda j: j.compress("x"), errors.ArgumentError, "list of batches"),
+    "a number": (lambda j: j.compress(3), errors.ArgumentError, "list of batches"),
     "nothing": (lambda j: j.compress([]), errors.ShapeError, "at least one batch"),
-    "no outputs": (lambda j: j.compress(outputs=None), errors.ArgumentError, "outputs is None; a function"),
-    "no inputs": (lambda j: j.compress(layer_inputs=j.inputs), errors.ArgumentError, "layer_inputs is a dict"),
-    "outputs of nan": (lambda j: j.compress(outputs=lambda m, x: np.nan), errors.NonFiniteError, "NaN or infinity"),
+    "one sequence": (lambda j: j.compress([j.x[:1]]), errors.ShapeError, "1 sequences cannot be split"),
+    "no network": (lambda j: sr.compress(3, [j.x]), errors.ArgumentError, "obj is 3"),
+    "a model": (lambda j: sr.compress(j.model, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
+    "no gradients": (lambda j: j.compress(finish="adam"), errors.ArgumentError, "finish=None"),
+    "another finish": (lambda j: j.compress(finish="sgd"), errors.UnknownNameError, "adam, gauss_newton, None"),
+    "another method": (lambda j: j.compress(method="last"), errors.UnknownNameError, "eliminate, sequential"),
+    "outputs of nan": (
+        lambda j: j.compress(function=lambda m, x, tap=None: np.nan * networks.s5_digits(m, x, tap=tap)),
+        errors.NonFiniteError,
+        "NaN or infinity",
+    ),
     "a ratio of one": (lambda j: j.compress(ratio=1.0), errors.SelectionError, "ratio"),
+    "all apart": (lambda j: j.compress(apart=1.0), errors.SelectionError, "apart"),
+    "a rate of nothing": (lambda j: j.compress(rate=0.0), errors.SelectionError, "rate"),
+    "half a step": (lambda j: j.compress(steps=1.5), errors.SelectionError, "steps"),
+    "progress": (lambda j: j.compress(progress=3), errors.ArgumentError, "progress is 3"),
 }
 
 STATIONARY = {
@@ -232,9 +239,7 @@ COMPARE = {
     "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
     "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
     "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.UnknownNameError, "or give a function"),
-    "a ratio in words": (
-        lambda j: sr.selection.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a",
-    ),
+    "a ratio in words": (lambda j: sr.selection.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
 }  # fmt: skip
 
 SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
@@ -244,9 +249,7 @@ MEASURE = {
     "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
     "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
     "no lags": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
-    "half a lag": (
-        lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5",
-    ),
+    "half a lag": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
     "threads in words": (
         lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
     ),
@@ -312,9 +315,9 @@ def test_reductions(j, case):
         call(j)
 
 
-@pytest.mark.parametrize("case", RECALIBRATE)
-def test_recalibrate(j, case):
-    call, error, text = RECALIBRATE[case]
+@pytest.mark.parametrize("case", REFIT_NETWORK)
+def test_refit_network(j, case):
+    call, error, text = REFIT_NETWORK[case]
     with pytest.raises(error, match=text):
         call(j)
 

@@ -46,10 +46,20 @@ SHARED = {
     "calibration._inputs": {"sequences"},
     "calibration._moments": {"CALIBRATION_ADVICE"},
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
+    "adapters._flat": {
+        "Structure",
+        "feedthrough",
+        "flatten_states",
+        "is_diagonal",
+        "padded_system",
+        "real_parameters",
+        "system_of",
+    },
+    "engines": {"_torch"},
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
     "evaluation._report": {"table_of"},
-    "models._checkpoints": {"format_of", "read_file"},
+    "models._checkpoints": {"format_of", "read_file", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
@@ -76,6 +86,7 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
+    **{f"networks/_torch_{name}.py": "torch" for name in ("files", "layers", "places", "scan")},
 }
 
 PACKAGE = Path(ssmreduce.__file__).parent

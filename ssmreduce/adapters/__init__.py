@@ -5,14 +5,15 @@ from typing import Any
 
 from ..errors import AdapterError, IncompleteLayerError
 from ._base import Adapter, Layout, Tensor
+from ._dropin import DropIn
 from ._lru import LRU
 from ._s4d import S4D
 from ._s5 import S5, S5PyTorch
 
-ADAPTERS: dict[str, type[Adapter]] = {cls.name: cls for cls in (S5, S5PyTorch, S4D, LRU)}
+ADAPTERS: dict[str, type[Adapter]] = {cls.name: cls for cls in (S5, S5PyTorch, S4D, LRU, DropIn)}
 """The families that are looked for in a checkpoint, by name."""
 
-__all__ = ["ADAPTERS", "LRU", "S4D", "S5", "Adapter", "Layout", "S5PyTorch", "Tensor", "detect", "layers_of"]
+__all__ = ["ADAPTERS", "LRU", "S4D", "S5", "Adapter", "DropIn", "Layout", "S5PyTorch", "Tensor", "detect", "layers_of"]
 
 
 def detect(params: Mapping[str, Any]) -> Adapter:

@@ -136,6 +136,10 @@ class Adapter(ABC):
         sizes = self._matched(params, name)[1]
         return sizes.get("s", 1), sizes["n"]
 
+    def kept(self, params: Mapping[str, Any], name: str) -> np.ndarray | None:
+        """Slots of a layer's systems that hold a state, where a family can have fewer in some; None for all."""
+        return None
+
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
         for key in self._matched(params, name)[2].values():

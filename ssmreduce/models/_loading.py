@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from .._support.arguments import require_path
 from .._support.trees import flatten
 from ..adapters import ADAPTERS, Adapter, detect, layers_of
 from ..errors import CheckpointFormatError, FlagError
@@ -21,7 +22,8 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     Parameters
     ----------
     path : path
-        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content.
+        npz, safetensors, Flax msgpack, or a PyTorch file, told by its content; or a folder that holds a
+        ``model.safetensors``.
     adapter : Adapter, optional
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
@@ -45,6 +47,9 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     >>> load("examples/s5_digits/model.safetensors")
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
+    require_path(path)
+    if os.path.isdir(path):
+        path = os.path.join(path, "model.safetensors")
     params, metadata = read_file(path)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
@@ -132,7 +137,10 @@ def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping
         adapter = detect(params)
     elif not isinstance(adapter, Adapter):
         raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
-    return SSMModel(params, adapter, layers_of(adapter, params), metadata=metadata)
+    layers = layers_of(adapter, params)
+    slots = {name: adapter.kept(params, name) for name in layers}
+    keep = {name: index for name, index in slots.items() if index is not None}
+    return SSMModel(params, adapter, layers, keep=keep, metadata=metadata)
 
 
 def _remembered(text: str) -> Adapter:

@@ -36,7 +36,8 @@ class SSMModel(Mapping[str, Any]):
         Layer names, in natural order.
     keep : mapping
         Layer name -> increasing indices of the states that are left, for the layers that were pruned. For a batch of
-        systems (S4D) the indices count the states of all systems of the layer, in row-major order.
+        systems (S4D) the indices count the states of all systems of the layer, in row-major order. Of a re-realised
+        layer with different numbers of states per system, they are the slots of its padded system that hold a state.
     systems : mapping
         Layer name -> system, for the layers that were re-realised.
     metadata : mapping
@@ -133,10 +134,10 @@ class SSMModel(Mapping[str, Any]):
         """
         if name in self.systems:
             ssm = self.systems[name]
-            systems, n, keep = ssm.systems, ssm.order, None
+            systems, n = ssm.systems, ssm.order
         else:
             systems, n = self.adapter.sizes(self.params, name)
-            keep = self.keep.get(name)
+        keep = self.keep.get(name)
         left = np.ones((systems, n), dtype=bool)
         if keep is not None:
             left[...] = False
@@ -154,7 +155,7 @@ def _read_only(value: Any) -> Any:
     return value
 
 
-def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM, *, valid: np.ndarray | None = None) -> SSMModel:
     """Model with one layer re-realised.
 
     Parameters
@@ -164,6 +165,9 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
         Layer name.
     ssm : DiagonalSSM
         The new system; whether the model family can hold it shows when the model is exported.
+    valid : ndarray, shape (s, n), bool, optional
+        Which slots of each of the s systems hold a state, those first, where the systems of a batch have different
+        numbers of states; the others must have no input and no output. By default all.
 
     Returns
     -------
@@ -185,6 +189,8 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     model.require(name)
     require_system(ssm)
     keep = {key: value for key, value in model.keep.items() if key != name}
+    if valid is not None and not valid.all():
+        keep[name] = np.flatnonzero(valid)
     return changed(model, keep=keep, systems={**model.systems, name: ssm})
 
 
@@ -228,7 +234,7 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     2
     """
     if name in model.systems:
-        return replace_system(model, name, ssm)
+        return replace_system(model, name, ssm, valid=model.state_index(name)[1])
     old = model.full_system(name)
     index, valid = model.state_index(name)
     rows, slots = np.nonzero(valid)

@@ -1,8 +1,45 @@
-"""Live networks around the layers."""
+"""Live networks: the whole thing around the layers, run and rebuilt in the user's own framework."""
 
+import importlib
+from typing import Any
+
+from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
+from ._numpy import NumpyNetwork
+from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
+from ._replace import replace_layers
+from ._torch import TorchNetwork
+
+_LAZY = {
+    "SSMLayer": "_torch_layers",
+    "describe": "_torch_files",
+    "empty_layer": "_torch_layers",
+    "restore": "_torch_files",
+    "save_module": "_torch_files",
+}
+"""Names that need a framework -> the file that imports it."""
 
 __all__ = [
+    "NETWORK_ADVICE",
+    "RECORD",
+    "Gradients",
+    "Network",
+    "NumpyNetwork",
+    "Pullback",
+    "TorchNetwork",
     "flax_inputs",
+    "network",
+    "register",
+    "replace_layers",
+    "sequences_in",
+    "take_sequences",
     "torch_inputs",
 ]
+
+register("a function", callable, NumpyNetwork)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

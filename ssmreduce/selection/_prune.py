@@ -68,10 +68,7 @@ def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:
         raise SelectionError(f"layer {name!r} has {index.size} states; indices must be in 0 ... {index.size - 1}")
     if np.unique(given).size != given.size:
         raise SelectionError(f"layer {name!r}: an index is given twice")
-    if not valid.all():
-        raise SelectionError(
-            f"the systems of layer {name!r} were pruned to different orders; select again from the original model"
-        )
+    given = given[valid.ravel()[given]]  # slots of a system with fewer states than the largest hold none
     order = model.adapter.sizes(model.params, name)[1]
     original = np.sort((index + np.arange(index.shape[0])[:, None] * order).ravel()[given])
     original.flags.writeable = False

@@ -77,5 +77,6 @@ def calibration_of(name):
     return sr.calibrate(recorded(name).model, inputs_of(name))
 
 
-def inputs_with(network):
-    return lambda model, x: networks.layer_inputs(network, model, x)
+def net_of(r):
+    """The network of a recording, in NumPy."""
+    return sr.network(r.network, model=r.model)
