@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2
+from .._support.arrays import Array, is_traced, namespace, one_minus_abs, one_minus_abs2
 from ..errors import NonFiniteError
 from ..systems import DiagonalSSM, StateSpace
 from ..systems._guards import require_stable
 from ..systems._systems import require_diagonal
+from ._cancellation import MOST, balanced_states, squared_terms, twofold_energy
 from ._dense import dense_h2_norm
-from ._gramians import one_minus_products
+from ._gramians import cauchy_factor, one_minus_products
 
 
 def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
@@ -146,28 +147,59 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     if isinstance(ssm, StateSpace):
         return dense_h2_norm(ssm)
     require_stable(ssm, "the H2 norm")
-    xp = namespace(ssm.Lambda)
-    lag0 = xp.matmul(ssm.C, ssm.B)
-    tail = _tail_energy(ssm, ssm.C)
-    if ssm.C_reverse is not None:
-        lag0 = lag0 + xp.matmul(ssm.C_reverse, ssm.B)
-        tail = tail + _tail_energy(ssm, ssm.C_reverse)
-    energy = xp.sum((ssm.kappa * xp.real(lag0) + ssm.D) ** 2, axis=(-2, -1)) + tail
-    if isinstance(energy, np.ndarray | np.generic) and not np.isfinite(energy).all():
+    halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
+    B, halves, scale = balanced_states(ssm.B, halves, ssm.D)
+    with np.errstate(over="ignore", invalid="ignore"):
+        D = ssm.D / scale[..., None, None] / scale[..., None, None]
+        norm = _scaled_h2_norm(ssm, B, halves, D) * scale * scale
+    if isinstance(norm, np.ndarray | np.generic) and not np.isfinite(norm).all():
         raise NonFiniteError("the H2 norm is beyond the range of double precision; scale B, C or D down")
+    return norm
+
+
+def _scaled_h2_norm(ssm: DiagonalSSM, B: Array, halves: list[Array], D: Array) -> Array:
+    """H2 norm with the poles of `ssm`, in the way that the cancellation of its terms calls for."""
+    xp = namespace(B)
+    lag0 = xp.sum((ssm.kappa * xp.real(sum(xp.matmul(C, B) for C in halves)) + D) ** 2, axis=(-2, -1))
+    energy = lag0 + sum(_tail_energy(ssm.Lambda, B, C, ssm.kappa) for C in halves)
+    if not is_traced(energy):
+        terms = squared_terms(ssm.Lambda, B, halves, D, ssm.kappa)
+        if bool(xp.any(terms > (MOST + 8.0 * ssm.order) * energy)):
+            energy = lag0 + sum(_factored_tail_energy(ssm.Lambda, B, C, ssm.kappa) for C in halves)
+            if isinstance(energy, np.ndarray | np.generic):
+                energy = _recomputed(ssm, B, halves, D, energy, terms > MOST**2 * energy)
     return xp.sqrt(xp.where(energy < 0, xp.zeros_like(energy), energy))  # rounding, where states cancel
 
 
-def _tail_energy(ssm: DiagonalSSM, C: Array) -> Array:
+def _recomputed(
+    ssm: DiagonalSSM, B: np.ndarray, halves: list[np.ndarray], D: np.ndarray, energy: np.ndarray, which: np.ndarray
+) -> np.ndarray:
+    """Energies of a batch, those of the systems named by `which` from factors in twice the working precision."""
+    energy = np.array(energy)
+    for at in zip(*np.nonzero(which), strict=True) if ssm.batch else ((),) * bool(which):
+        energy[at] = twofold_energy(ssm.Lambda[at], B[at], [C[at] for C in halves], D[at], ssm.kappa)
+    return energy[()]
+
+
+def _tail_energy(Lambda: Array, B: Array, C: Array, kappa: float) -> Array:
     """Sum over k >= 1 of the squared Frobenius norm of kappa Re(C Lambda^k B)."""
     xp = namespace(C)
 
     def energy(other_Lambda: Array, other_B: Array, other_C: Array) -> Array:
-        weights = xp.matmul(ssm.B, xp.conj(xp.matrix_transpose(other_B)))
+        weights = xp.matmul(B, xp.conj(xp.matrix_transpose(other_B)))
         weights = weights * xp.matmul(xp.matrix_transpose(C), xp.conj(other_C))
-        products = ssm.Lambda[..., :, None] * xp.conj(other_Lambda)[..., None, :]
-        terms = weights * products / one_minus_products(ssm.Lambda, other_Lambda)
+        products = Lambda[..., :, None] * xp.conj(other_Lambda)[..., None, :]
+        terms = weights * products / one_minus_products(Lambda, other_Lambda)
         return xp.sum(xp.real(terms), axis=(-2, -1))
 
-    total = energy(ssm.Lambda, ssm.B, C) + energy(xp.conj(ssm.Lambda), xp.conj(ssm.B), xp.conj(C))
-    return ssm.kappa**2 / 2.0 * total
+    total = energy(Lambda, B, C) + energy(xp.conj(Lambda), xp.conj(B), xp.conj(C))
+    return kappa**2 / 2.0 * total
+
+
+def _factored_tail_energy(Lambda: Array, B: Array, C: Array, kappa: float) -> Array:
+    """The same from a Cauchy factor: as many digits are lost as cancel in it, half as many as in the closed form."""
+    xp = namespace(C)
+    poles = xp.concat([Lambda, xp.conj(Lambda)], axis=-1)
+    factor = cauchy_factor(poles, xp.concat([B, xp.conj(B)], axis=-2))
+    tail = xp.matmul(xp.concat([C, xp.conj(C)], axis=-1) * poles[..., None, :], factor)
+    return kappa**2 / 4.0 * xp.sum(xp.real(tail) ** 2 + xp.imag(tail) ** 2, axis=(-2, -1))
