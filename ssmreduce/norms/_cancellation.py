@@ -32,22 +32,22 @@ def balanced_states(B: Array, outputs: list[Array], D: Array | None = None) -> t
         A power of two by whose square the products :math:`c_i b_i` became smaller.
     """
     xp = namespace(B)
-    b, c = _largest(xp, B, -1), _largest(xp, outputs[0], -2)
+    b, c = largest_part(xp, B, -1), largest_part(xp, outputs[0], -2)
     for C in outputs[1:]:
-        c = xp.maximum(c, _largest(xp, C, -2))
+        c = xp.maximum(c, largest_part(xp, C, -2))
     moving = (b > 0) & (c > 0)
     sizes = xp.where(moving, xp.sqrt(b) * xp.sqrt(c), xp.zeros_like(b))
     if D is not None:
-        sizes = xp.concat([sizes, xp.sqrt(_largest(xp, D, -1))], axis=-1)
-    size = _log2(xp, xp.max(sizes, axis=-1) if sizes.shape[-1] else xp.sum(sizes, axis=-1))[..., None]
-    b, c = _log2(xp, b), _log2(xp, c)
+        sizes = xp.concat([sizes, xp.sqrt(largest_part(xp, D, -1))], axis=-1)
+    size = binary_exponent(xp, xp.max(sizes, axis=-1) if sizes.shape[-1] else xp.sum(sizes, axis=-1))[..., None]
+    b, c = binary_exponent(xp, b), binary_exponent(xp, c)
     shift = xp.floor(0.5 * (c - b))
-    into = _power_of_two(xp, xp.where(moving, shift - size, -b))
-    out = _power_of_two(xp, xp.where(moving, -shift - size, -c))
-    return B * into[..., :, None], [C * out[..., None, :] for C in outputs], _power_of_two(xp, size[..., 0])
+    into = power_of_two(xp, xp.where(moving, shift - size, -b))
+    out = power_of_two(xp, xp.where(moving, -shift - size, -c))
+    return B * into[..., :, None], [C * out[..., None, :] for C in outputs], power_of_two(xp, size[..., 0])
 
 
-def _largest(xp, matrix: Array, axis: int) -> Array:
+def largest_part(xp, matrix: Array, axis: int) -> Array:
     """Largest part of an entry along an axis, which may be empty."""
     parts = xp.abs(xp.real(matrix))
     if xp.isdtype(matrix.dtype, "complex floating"):
@@ -55,12 +55,12 @@ def _largest(xp, matrix: Array, axis: int) -> Array:
     return xp.max(parts, axis=axis) if matrix.shape[axis] else xp.sum(parts, axis=axis)
 
 
-def _log2(xp, value: Array) -> Array:
+def binary_exponent(xp, value: Array) -> Array:
     """Binary exponent, 0 for 0."""
     return xp.floor(xp.log2(xp.where(value > 0, value, xp.ones_like(value))))
 
 
-def _power_of_two(xp, exponent: Array) -> Array:
+def power_of_two(xp, exponent: Array) -> Array:
     exponent = xp.clip(exponent, -float(_LARGEST), float(_LARGEST))
     return xp.pow(xp.full_like(exponent, 2.0), exponent)
 

@@ -7,7 +7,15 @@ from ..errors import NonFiniteError
 from ..systems import DiagonalSSM, StateSpace
 from ..systems._guards import require_stable
 from ..systems._systems import require_diagonal
-from ._cancellation import MOST, balanced_states, squared_terms, twofold_energy
+from ._cancellation import (
+    MOST,
+    balanced_states,
+    binary_exponent,
+    largest_part,
+    power_of_two,
+    squared_terms,
+    twofold_energy,
+)
 from ._dense import dense_h2_norm
 from ._gramians import cauchy_factor, one_minus_products
 
@@ -23,6 +31,14 @@ def squared_norms(ssm: DiagonalSSM) -> tuple[Array, Array, Array]:
     c = squared(ssm.C, -2)
     reverse = xp.zeros_like(c) if ssm.C_reverse is None else squared(ssm.C_reverse, -2)
     return squared(ssm.B, -1), c, reverse
+
+
+def _norm(matrix: Array, axis: int) -> Array:
+    """Euclidean norms along an axis, of numbers whose squares may leave the range of double precision."""
+    xp = namespace(matrix)
+    scale = power_of_two(xp, binary_exponent(xp, largest_part(xp, matrix, axis)))
+    scaled = matrix / xp.expand_dims(scale, axis=axis)
+    return scale * xp.sqrt(xp.sum(xp.real(scaled) ** 2 + xp.imag(scaled) ** 2, axis=axis))
 
 
 def _inf_where_unstable(value: Array, gap: Array, moving: Array) -> Array:
@@ -63,9 +79,10 @@ def modal_hinf_norms(ssm: DiagonalSSM) -> Array:
     >>> modal_hinf_norms(DiagonalSSM(Lambda=[0.5], B=[[2.0]], C=[[3.0]], D=[[0.0]]))
     array([12.])
     """
-    b, c, reverse = squared_norms(ssm)
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
-    gain = xp.sqrt(b) * (xp.sqrt(c) + xp.sqrt(reverse))
+    c = _norm(ssm.C, -2)
+    gain = _norm(ssm.B, -1) * (c if ssm.C_reverse is None else c + _norm(ssm.C_reverse, -2))
     gap = one_minus_abs(ssm.Lambda)
     return _inf_where_unstable(gain / xp.where(gap > 0, gap, xp.ones_like(gap)), gap, gain > 0)
 
@@ -100,15 +117,20 @@ def modal_h2_norms(ssm: DiagonalSSM) -> Array:
     >>> modal_h2_norms(DiagonalSSM(Lambda=[0.6], B=[[2.0]], C=[[2.0]], D=[[0.0]]))
     array([5.])
     """
-    b, c, reverse = squared_norms(ssm)
+    require_diagonal(ssm)
     xp = namespace(ssm.Lambda)
     gap = one_minus_abs2(ssm.Lambda)
-    energy = (c + reverse) * b
-    value = energy / xp.where(gap > 0, gap, xp.ones_like(gap))
-    if ssm.C_reverse is not None:
-        value = value + 2.0 * b * xp.sum(xp.real(xp.conj(ssm.C) * ssm.C_reverse), axis=-2)
-        value = xp.where(value > 0, value, xp.zeros_like(value))  # rounding, where both halves cancel
-    return xp.sqrt(_inf_where_unstable(value, gap, energy > 0))
+    safe = xp.sqrt(xp.where(gap > 0, gap, xp.ones_like(gap)))
+    b, c = _norm(ssm.B, -1), _norm(ssm.C, -2)
+    if ssm.C_reverse is None:
+        return _inf_where_unstable(b * c / safe, gap, b * c > 0)
+    both = _norm(xp.concat([ssm.C, ssm.C_reverse], axis=-2), -2)
+    size = xp.where(both > 0, both, xp.ones_like(both))
+    halves = [C / size[..., None, :] for C in (ssm.C, ssm.C_reverse)]
+    overlap = 2.0 * xp.sum(xp.real(xp.conj(halves[0]) * halves[1]), axis=-2)
+    energy = xp.where(both > 0, 1.0 / safe**2 + overlap, xp.zeros_like(both))
+    energy = xp.where(energy > 0, energy, xp.zeros_like(energy))  # rounding, where both halves cancel
+    return _inf_where_unstable(b * size * xp.sqrt(energy), gap, b * both > 0)
 
 
 def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
