@@ -186,6 +186,9 @@ def _bidirectional(ssm: DiagonalSSM, threads: int | None) -> Array:
     xp = namespace(ssm.Lambda)
     Lambda, B, C, R = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.C_reverse))
     C, R = np.swapaxes(C, -1, -2), np.swapaxes(R, -1, -2)
+    joined = np.concatenate([C, R], axis=-1)
+    b, c = (power_of_two(np, binary_exponent(np, largest_part(np, X, -1))) for X in (B, joined))
+    B, C, R = B / b[..., None], C / c[..., None], R / c[..., None]
     size = np.linalg.norm(B, axis=-1) * (np.linalg.norm(C, axis=-1) + np.linalg.norm(R, axis=-1))
     stable = one_minus_abs(Lambda) > 0
     outputs = _triangle(np.stack([C.real, C.imag, R.real, R.imag], axis=-1))
@@ -199,7 +202,7 @@ def _bidirectional(ssm: DiagonalSSM, threads: int | None) -> Array:
         ssm.conj_sym,
     )
     gains = peak_gain(each, rtol=_RTOL, max_samples=2000, threads=threads).gain
-    gains = np.where(~stable & (size > 0), np.inf, gains)
+    gains = np.where(~stable & (size > 0), np.inf, gains * b * c)
     return xp.asarray(gains, device=array_api_compat.device(ssm.Lambda))
 
 
