@@ -82,7 +82,7 @@ def outcome(
         record["error"],
         100 * record["agreement"],
         seconds,
-        sum(small.orders.values()) / sum(int(np.prod(ssm.batch, dtype=int)) for ssm in small.values()),
+        sum(small.orders.values()) / sum(ssm.systems for ssm in small.values()),
     )
 
 

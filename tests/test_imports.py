@@ -77,6 +77,7 @@ LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numb
 OWN = {
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
+    "norms/_cauchy_twofold.py": "numba",
     **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "search")},
     **{
         f"engines/numba/_{name}.py": "numba"

@@ -96,7 +96,7 @@ class DropIn(Adapter):
     def put(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params:
         """Arrays of the layer that hold another system; silent states of a batch are left out."""
         old = self._structure(params, name)[0]
-        s = int(np.prod(ssm.batch, dtype=int))
+        s = ssm.systems
         if (s, ssm.inputs, ssm.outputs, ssm.bidirectional) != (
             old.systems,
             old.inputs,

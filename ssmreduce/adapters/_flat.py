@@ -81,7 +81,7 @@ def real_parameters(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> tuple[
     require_diagonal(ssm)
     flat = flatten_states(ssm, valid)
     Lambda = flat["Lambda"]
-    systems = int(np.prod(ssm.batch, dtype=int))
+    systems = ssm.systems
     structure = Structure(
         tuple(np.bincount(flat["owner"], minlength=systems).tolist()),
         ssm.inputs,
@@ -125,7 +125,7 @@ def flatten_states(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> dict[st
     dict
         ``owner`` and ``slot`` (N,), ``Lambda`` (N,), ``B`` (N, m), ``C`` (N, p) times kappa, ``C_reverse`` or None.
     """
-    s, n = int(np.prod(ssm.batch, dtype=int)), ssm.order
+    s, n = ssm.systems, ssm.order
     B = np.asarray(ssm.B).reshape(s, n, ssm.inputs)
     halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
     outputs = [ssm.kappa * np.asarray(C).reshape(s, ssm.outputs, n).swapaxes(1, 2) for C in halves]

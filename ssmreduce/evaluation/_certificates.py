@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._support.arrays import one_minus_abs
-from ..norms import hankel_singular_values
-from ..norms._gramians import real_factor
+from ..norms import h2_norm, hankel_singular_values
 from ..norms.peak import peak_gain
 from ..systems import DiagonalSSM, error_system, unstable_states
 from ..systems._batches import single_systems, stable_part
 from ..systems._error import without_silent
-from ..systems._real import output_rows, real_outputs, widening
+from ..systems._real import output_rows, widening
 from ..systems._systems import on_host
 
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
@@ -137,17 +136,8 @@ def _peak(ssm: DiagonalSSM, rtol: float) -> tuple[float, float]:
 
 
 def _h2(ssm: DiagonalSSM) -> float:
-    """H2 norm of a layer from a factor of its Gramian, which loses no digits where two systems nearly agree."""
-    if unstable_states(ssm).size:
-        return float("inf")
-    return float(np.sqrt(sum(_energy(one) for one in single_systems(ssm))))
-
-
-def _energy(ssm: DiagonalSSM) -> float:
-    C = output_rows(ssm)
-    lag0 = ssm.D + ssm.kappa * (C @ ssm.B).real.reshape(-1, *ssm.D.shape).sum(axis=0)
-    tail = real_outputs(C * ssm.Lambda, ssm.kappa) @ real_factor(ssm.Lambda, ssm.B)
-    return float(np.sum(lag0**2) + np.sum(tail**2))
+    """H2 norm of a layer, of all systems of a batch together."""
+    return float("inf") if unstable_states(ssm).size else float(np.linalg.norm(np.ravel(h2_norm(ssm))))
 
 
 def _bounds(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:

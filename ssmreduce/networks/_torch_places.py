@@ -150,7 +150,7 @@ class Place:
 
     def told(self, ssm: DiagonalSSM, seen: "Recorded") -> "Place":
         """The place with what a pass of the original has told: the order of the axes, and a returned state."""
-        systems = int(np.prod(ssm.batch, dtype=int))
+        systems = ssm.systems
         width, height = systems * ssm.inputs, systems * ssm.outputs
         call = "pair" if seen.pair and self.call == "plain" else self.call
         if self.channels_first is not None:
@@ -310,7 +310,7 @@ def check_shared(module: Any, places: Mapping[str, Place]) -> None:
 
 def probed(layer: Callable, ssm: DiagonalSSM, place: Place) -> "Recorded":
     """What a layer returns for noise (batch, L, width), or (batch, width, L) where it does not take that."""
-    width = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs
+    width = ssm.systems * ssm.inputs
     u = np.random.default_rng(0).standard_normal((2, width + 9, width))
     if place.channels_first:
         u = u.swapaxes(-1, -2)
@@ -387,7 +387,7 @@ def checked_alone(module: Any, place: Place, model: SSMModel) -> Place:
             with torch.no_grad():
                 kernel = _on_host(submodule(module, place.target)(L=length))
             seen = Recorded(np.zeros((1, length, ssm.inputs)), kernel, pair=False)
-            impulse = np.zeros((length, int(np.prod(ssm.batch, dtype=int))))
+            impulse = np.zeros((length, ssm.systems))
             impulse[0] = 1.0
             ours = simulate(replace_feedthrough(ssm), impulse).T
             compare(place, seen, Recorded(seen.u, ours, pair=False), model.adapter)

@@ -55,7 +55,7 @@ def assert_same_moments(a, b, rtol=1e-12):
 def test_moments_are_those_of_a_loop(rng, kind, bytes_, monkeypatch):
     monkeypatch.setattr(_accumulate, "_BLOCK_BYTES", bytes_)  # 1: chunks of 256 steps, whose states carry over
     ssm = random_ssm(rng, **SYSTEMS[kind])
-    u = rng.standard_normal((2, 600, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((2, 600, ssm.systems * ssm.inputs))
     moments = layer_moments(ssm, u)
     assert_close(moments.second, loop_second(ssm, u))
     assert (moments.steps, moments.length) == (1200, 600)
@@ -64,7 +64,7 @@ def test_moments_are_those_of_a_loop(rng, kind, bytes_, monkeypatch):
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_masked_steps_do_not_count_but_are_seen(rng, kind):
     ssm = random_ssm(rng, **SYSTEMS[kind])
-    u = rng.standard_normal((3, 20, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((3, 20, ssm.systems * ssm.inputs))
     mask = rng.random((3, 20)) < 0.6
     moments = layer_moments(ssm, u, mask=mask, target=ssm)
     assert_close(moments.second, loop_second(ssm, u, mask))
@@ -76,7 +76,7 @@ def test_masked_steps_do_not_count_but_are_seen(rng, kind):
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_targets_of_another_system(rng, kind):
     ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 6))
-    u = rng.standard_normal((2, 30, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((2, 30, ssm.systems * ssm.inputs))
     moments = layer_moments(ssm, u, target=other)
     y = loop_simulate(other, u)[0].reshape(60, -1)
     for s, index in enumerate(np.ndindex(*ssm.batch)):
@@ -127,7 +127,7 @@ def test_ragged_sequences_are_sequences_of_their_own(rng, model):
 def test_any_grouping_and_padding_of_sequences_gives_the_same_moments(kind, lengths, cuts, targets, seed):
     rng = np.random.default_rng(seed)
     ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 2))
-    width, longest = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs, max(lengths)
+    width, longest = ssm.systems * ssm.inputs, max(lengths)
     target = other if targets else None
     sequences = [rng.standard_normal((length, width)) for length in lengths]
     each = [layer_moments(ssm, u[None], target=target) for u in sequences]

@@ -249,7 +249,7 @@ def test_forms_simulate_alike(rng, family, form):
     assert written["layers.0"].order == {"compact": 2, "mask": model["layers.0"].order, "padded": 4}[form]
     assert written["layers.1"].order == 4
     for name, ssm in pruned.items():
-        u = rng.normal(size=(6, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+        u = rng.normal(size=(6, ssm.systems * ssm.inputs))
         np.testing.assert_allclose(sr.simulate(written[name], u), sr.simulate(ssm, u), rtol=1e-12, atol=1e-13)
     for name, array in model.params.items():
         if not name.startswith("layers.0."):

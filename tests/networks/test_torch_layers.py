@@ -37,7 +37,7 @@ def system(rng, kind, n=4):
 
 
 def width(ssm):
-    return int(np.prod(ssm.batch, dtype=int)) * ssm.inputs
+    return ssm.systems * ssm.inputs
 
 
 def signal(rng, ssm, length=25, batch=2):

@@ -88,8 +88,8 @@ def test_reduced_system_is_the_oblique_projection(rng, kind, order):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_states_are_the_same_system(rng, kind):
     ssm = random_ssm(rng, n=4, **KINDS[kind])
-    u = rng.standard_normal((4, 50, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
-    whole = _balanced(ssm, layer_moments(ssm, u), 4 * int(np.prod(ssm.batch, dtype=int)), "a")
+    u = rng.standard_normal((4, 50, ssm.systems * ssm.inputs))
+    whole = _balanced(ssm, layer_moments(ssm, u), 4 * ssm.systems, "a")
     expected = sr.simulate(ssm, u)
     np.testing.assert_allclose(sr.simulate(whole, u), expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 

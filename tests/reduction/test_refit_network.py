@@ -21,7 +21,7 @@ KINDS = {
 
 def data_for(rng, kind, n=3):
     ssm, other = (random_ssm(rng, n=k, **KINDS[kind]) for k in (n, n + 2))
-    u = [rng.standard_normal((2, 25, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs)) for _ in range(2)]
+    u = [rng.standard_normal((2, 25, ssm.systems * ssm.inputs)) for _ in range(2)]
     return ssm, [(part, sr.simulate(other, part)) for part in u]
 
 

@@ -158,7 +158,7 @@ def _fitted(
         return refine_system(ssm, pairs, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
     moments = summed({name: layer_moments(ssm, u, target=y, mask=mask, name=name)} for u, y, mask in data)[name]
     fit = OutputFit(ssm, moments, ridge=ridge, feedthrough=feedthrough)
-    everything = np.ones((int(np.prod(ssm.batch, dtype=int)), ssm.order), dtype=bool)
+    everything = np.ones((ssm.systems, ssm.order), dtype=bool)
     return with_weights(ssm, *fit.solve(everything))
 
 
