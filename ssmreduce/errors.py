@@ -75,6 +75,10 @@ class UnsafeFileError(SSMReduceError, ValueError):
     """A file that could only be read by executing what it contains (a pickle)."""
 
 
+class FileTooLargeError(SSMReduceError, MemoryError):
+    """A file whose tensors take more memory than they may (``max_bytes``)."""
+
+
 class WriteError(SSMReduceError, OSError):
     """An output file that could not be written; whatever stood there before is untouched."""
 

@@ -85,11 +85,14 @@ class LayerInspection:
 
 @dataclass(frozen=True)
 class Inspection(_Report):
-    """What `inspect` found: the layers, the adapter, and the entries of all arrays (None where no compact ones fit)."""
+    """What `inspect` found: the layers, the adapter, the entries of all arrays (None where no compact ones fit), and
+    which checksums of the file were verified (empty where it has none).
+    """
 
     layers: tuple[LayerInspection, ...]
     adapter: str
     stored_values: int | None
+    checksum: str = ""
 
     def __rich__(self) -> Any:
         from rich.markup import escape
@@ -98,7 +101,8 @@ class Inspection(_Report):
         stored = "" if self.stored_values is None else f", {self.stored_values:,} stored values"
         headings = ("layer", "states", "in x out", "slowest pole", "largest norm", "unstable")
         table = table_of(f"{len(self.layers)} layers, {states} states{stored}", *headings)
-        table.caption = self.adapter
+        checked = f"file verified by {self.checksum}" if self.checksum else "no checksum to verify"
+        table.caption = escape(f"{self.adapter}; {checked}")
         for layer in self.layers:
             count = f"{layer.systems} x " if layer.systems > 1 else ""
             table.add_row(
@@ -147,7 +151,7 @@ def inspect(model: SSMModel) -> Inspection:
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     layers = tuple(_inspect_layer(model, name) for name in model)
-    return Inspection(layers, repr(model.adapter), _compact_size(model))
+    return Inspection(layers, repr(model.adapter), _compact_size(model), model.checksum)
 
 
 def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
