@@ -58,7 +58,7 @@ SHARED = {
     "engines": {"_torch"},
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
-    "evaluation._report": {"table_of"},
+    "evaluation._report": {"shown", "table_of"},
     "models._checkpoints": {"format_of", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
@@ -75,6 +75,7 @@ SHARED = {
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 # Files that are compiled throughout, or are the engine of a framework, import it where they begin.
 OWN = {
+    "_support/compiled.py": "numba",
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
     **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "search")},

@@ -118,7 +118,7 @@ def _created(temporary: Path, target: Path) -> BinaryIO:
     """The new temporary file, never open to anyone whom the target is closed to."""
     old = target.stat() if target.exists() else None
     mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)
-    file = open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode & 0o777))
+    file = open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode & 0o777))  # noqa: SIM115
     if old is not None:
         if hasattr(os, "chown"):
             with contextlib.suppress(PermissionError):  # only the superuser may give files away

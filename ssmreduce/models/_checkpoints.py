@@ -433,7 +433,7 @@ def _tensor(array: np.ndarray, seen: set[int]) -> Any:
         array = array.copy()
     seen.add(array.ctypes.data)
     if not array.flags.writeable:  # PyTorch warns, and the tensor is only read
-        memory = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
+        memory: Any = (ctypes.c_char * array.nbytes).from_address(array.ctypes.data)
         memory._keep = array
         array = np.frombuffer(memory, array.dtype).reshape(array.shape)
     foreign = foreign_name(array.dtype)

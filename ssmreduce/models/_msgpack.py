@@ -179,7 +179,7 @@ def _write_value(file: BinaryIO, value: Any, packer: Any) -> None:
         file.write(_extension_header(code, len(head) + array.nbytes) + head)
         raw = raw_bytes(array)
         for start in range(0, raw.size, PIECE):
-            file.write(raw[start : start + PIECE])  # type: ignore[arg-type]
+            file.write(raw[start : start + PIECE].data)
     elif type(value) is complex:
         data = packer.pack([value.real, value.imag])
         file.write(_extension_header(_COMPLEX, len(data)) + data)

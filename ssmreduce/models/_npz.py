@@ -86,4 +86,4 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], *, compress: bool = 
             info = zipfile.ZipInfo(f"{name}.npy")  # the same date in every file
             info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
             with archive.open(info, "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)  # type: ignore[arg-type]
+                np.lib.format.write_array(entry, array, allow_pickle=False)

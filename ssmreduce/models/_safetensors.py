@@ -117,7 +117,7 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[st
     for name in names:
         digest, raw = digest_of(arrays[name].dtype, arrays[name].shape), raw_bytes(arrays[name])
         for start in range(0, raw.size, PIECE):
-            file.write(raw[start : start + PIECE])  # type: ignore[arg-type]
+            file.write(raw[start : start + PIECE].data)
             digest.update(raw[start : start + PIECE])
         digests[name] = digest.hexdigest()
     file.seek(0)

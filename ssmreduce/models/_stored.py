@@ -69,7 +69,7 @@ class Stored:
         digest = digest_of(self.dtype, self.shape) if self.digest else None
         with self.open() as file:
             for piece in pieces:
-                _read_exactly(file, memoryview(piece))
+                _read_exactly(file, piece.data)
                 if digest is not None:
                     digest.update(piece)
             if self.to_end and file.read(1):

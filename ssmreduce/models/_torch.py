@@ -15,7 +15,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -77,7 +77,10 @@ class _Storage:
         self.stored, self.dtype = stored, dtype
 
 
-class _Looking(pickle._Unpickler):  # type: ignore[name-defined]  # the one in C cannot be told what a REDUCE means
+_Unpickler: Any = pickle._Unpickler  # the one in C cannot be told what a REDUCE means
+
+
+class _Looking(_Unpickler):
     """Interprets a pickle without making or calling anything that it names."""
 
     def __init__(self, file: BinaryIO, archive: zipfile.ZipFile | None, sizes: Mapping[str, Any], largest: int) -> None:
@@ -152,42 +155,42 @@ class _Looking(pickle._Unpickler):  # type: ignore[name-defined]  # the one in C
     # ------------------------------------------------------------ opcodes that make objects
 
     def load_reduce(self) -> None:
-        args = self.stack.pop()  # type: ignore[has-type]
-        self.stack[-1] = self.called(self.stack[-1], args)  # type: ignore[has-type]
+        args = self.stack.pop()
+        self.stack[-1] = self.called(self.stack[-1], args)
 
     def load_newobj(self) -> None:
-        args = self.stack.pop()  # type: ignore[has-type]
-        self.stack[-1] = self.called(self.stack[-1], args)  # type: ignore[has-type]
+        args = self.stack.pop()
+        self.stack[-1] = self.called(self.stack[-1], args)
 
     def load_build(self) -> None:
-        state = self.stack.pop()  # type: ignore[has-type]
-        if isinstance(self.stack[-1], Ordered) and isinstance(state, dict):  # type: ignore[has-type]
-            self.stack[-1]._metadata = state.get("_metadata")  # type: ignore[has-type]
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Ordered) and isinstance(state, dict):
+            self.stack[-1]._metadata = state.get("_metadata")
         else:
             self.opaque = True
 
     def load_setitem(self) -> None:
-        value, key = self.stack.pop(), self.stack.pop()  # type: ignore[has-type]
-        self.stack[-1][_plain(key)] = value  # type: ignore[has-type]
+        value, key = self.stack.pop(), self.stack.pop()
+        self.stack[-1][_plain(key)] = value
 
     def load_setitems(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
+        items = self.pop_mark()
         for key, value in zip(items[::2], items[1::2], strict=True):
-            self.stack[-1][_plain(key)] = value  # type: ignore[has-type]
+            self.stack[-1][_plain(key)] = value
 
     def load_dict(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        self.append({_plain(key): value for key, value in zip(items[::2], items[1::2], strict=True)})  # type: ignore[attr-defined]
+        items = self.pop_mark()
+        self.append({_plain(key): value for key, value in zip(items[::2], items[1::2], strict=True)})
 
     def load_additems(self) -> None:
-        items = self.pop_mark()  # type: ignore[attr-defined]
-        self.stack[-1].update(map(_plain, items))  # type: ignore[has-type]
+        items = self.pop_mark()
+        self.stack[-1].update(map(_plain, items))
 
     def load_refused(self) -> None:
         raise UnsafeFileError("it is a pickle with instructions that no PyTorch file has")
 
-    dispatch = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
+    dispatch: ClassVar = {
+        **_Unpickler.dispatch,
         pickle.REDUCE[0]: load_reduce,
         pickle.NEWOBJ[0]: load_newobj,
         pickle.BUILD[0]: load_build,
@@ -285,8 +288,8 @@ def _with_metadata(tree: Mapping[str, Any], metadata: Mapping[str, Any], path: s
     }
     if path not in metadata:
         return own
-    state = collections.OrderedDict(own)
-    state._metadata = collections.OrderedDict(metadata[path])  # type: ignore[attr-defined]
+    state: Any = collections.OrderedDict(own)
+    state._metadata = collections.OrderedDict(metadata[path])
     return state
 
 
