@@ -267,18 +267,18 @@ def write_file(path: str | os.PathLike, params: Mapping[str, Any], metadata: Map
     kind = format_of(path)
     for name in params:
         _check_name(name, kind)
-    _write(path, kind, _WRITERS[kind](params, metadata))
+    _write(path, kind, lambda: _WRITERS[kind](params, metadata))
 
 
 def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed npz file under any name, whole or not at all."""
     require_path(path)
-    _write(path, "npz", _write_npz(arrays, {}, compress=True))
+    _write(path, "npz", lambda: _write_npz(arrays, {}, compress=True))
 
 
-def _write(path: str | os.PathLike, kind: str, writing: "_Writing") -> None:
-    write, check = writing
+def _write(path: str | os.PathLike, kind: str, prepare: Callable[[], "_Writing"]) -> None:
     try:
+        write, check = prepare()
         write_whole(path, write, lambda temporary: _read_back(path, temporary, check))
     except (SSMReduceError, OSError, MemoryError):
         raise

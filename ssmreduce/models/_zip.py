@@ -8,6 +8,8 @@ from typing import BinaryIO
 from ..errors import CheckpointFormatError
 from ._stored import PIECE
 
+_HEADER, _NAME_LENGTH = 30, 26  # bytes before a member's name, and where the lengths of that and what follows stand
+_DESCRIPTOR = 24  # bytes at most that follow a member whose size was not known before
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -24,7 +26,24 @@ def members(archive: zipfile.ZipFile, *, compressed: bool) -> dict[str, zipfile.
             )
         if info.filename != info.orig_filename:
             raise CheckpointFormatError(f"the name of a member of {archive.filename!r} holds NUL")
+    _check_layout(archive, infos)
     return found
+
+
+def _check_layout(archive: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo]) -> None:
+    """Members fill the archive up to its directory: none is left out, none overlaps another."""
+    file, at, most = archive.fp, 0, 0
+    assert file is not None
+    for info in sorted(infos, key=lambda info: info.header_offset):
+        if not at <= info.header_offset <= at + most:
+            raise CheckpointFormatError(f"{archive.filename!r} is damaged: its members overlap or leave holes")
+        file.seek(info.header_offset + _NAME_LENGTH)
+        lengths = file.read(4)
+        header = _HEADER + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        at = info.header_offset + header + info.compress_size
+        most = _DESCRIPTOR if info.flag_bits & 8 else 0
+    if not at <= archive.start_dir <= at + most:
+        raise CheckpointFormatError(f"{archive.filename!r} is damaged: a member is missing in its directory")
 
 
 @contextlib.contextmanager
