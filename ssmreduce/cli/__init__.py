@@ -52,19 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result, table = args.run(args)
     except SSMReduceError as error:
-        _say(f"ssmreduce: error: {error}{_written(args, before, '')}")
+        _say(f"ssmreduce: error: {error}{_written(args, before, '; ')}")
         return 1
     except KeyboardInterrupt:
-        _say(f"ssmreduce: interrupted, {_written(args, before, 'nothing was written')}")
+        _say(f"ssmreduce: interrupted, {_written(args, before) or 'nothing was written'}")
         return 130
     try:
         _show(result, table, args.json)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if text := _written(args, before, ""):
-            _say(f"ssmreduce: done{text}")
+        if text := _written(args, before):
+            _say(f"ssmreduce: {text}")
     except OSError as error:
-        _say(f"ssmreduce: done, but the result could not be shown ({error}){_written(args, before, '')}")
+        _say(f"ssmreduce: done, but the result could not be shown ({error}){_written(args, before, '; ')}")
         return 3
     return 0
 
@@ -78,8 +78,9 @@ def _stamp(args: argparse.Namespace) -> tuple | None:
     return info.st_ino, info.st_mtime_ns, info.st_size
 
 
-def _written(args: argparse.Namespace, before: tuple | None, otherwise: str) -> str:
-    return otherwise if _stamp(args) == before else f"; {args.output!r} was written"
+def _written(args: argparse.Namespace, before: tuple | None, begin: str = "") -> str:
+    """What was written, or nothing."""
+    return "" if _stamp(args) == before else f"{begin}{args.output!r} was written"
 
 
 def _say(text: str) -> None:
