@@ -80,11 +80,27 @@ class _Storage:
 _Unpickler: Any = pickle._Unpickler  # the one in C cannot be told what a REDUCE means
 
 
+class _Bounded:
+    """A file that is asked for no more bytes than it can have: Python makes room for all of them first."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.readline = file, size, file.readline
+
+    def read(self, count: int) -> bytes:
+        if count > self.size:
+            raise EOFError("it ends within a value")
+        return self.file.read(count)
+
+    def readinto(self, target: Any) -> int:
+        target[:] = self.read(len(target))
+        return len(target)
+
+
 class _Looking(_Unpickler):
     """Interprets a pickle without making or calling anything that it names."""
 
     def __init__(self, file: BinaryIO, archive: zipfile.ZipFile | None, sizes: Mapping[str, Any], largest: int) -> None:
-        super().__init__(file, encoding="utf-8")
+        super().__init__(_Bounded(file, largest), encoding="utf-8")
         self.archive, self.sizes, self.largest, self.opaque = archive, sizes, largest, False
         self.storages: dict[tuple[str, str], _Storage] = {}
 

@@ -175,6 +175,8 @@ CRAFTED = {
     "pt: bytearray": (".pt", lambda p: torch_pickle(p, BYTES)),
     "pt: itself": (".pt", lambda p: torch_pickle(p, b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.")),
     "pt: deep": (".pt", lambda p: torch_pickle(p, DEEP)),
+    "pt: 2^31 bytes": (".pt", lambda p: p.write_bytes(b"\x80\x02}X\xff\xff\xff\x7fabc")),
+    "pt: 2^31 bytes in an archive": (".pt", lambda p: torch_pickle(p, b"\x80\x02}B\xff\xff\xff\x7fabc")),
     "pt: nothing": (".pt", lambda p: torch_pickle(p, b"")),
 }  # fmt: skip
 
