@@ -376,9 +376,10 @@ class _Writing(NamedTuple):
 
 def _write_npz(params: Mapping[str, Any], metadata: Mapping[str, str], *, compress: bool = False) -> _Writing:
     arrays = _arrays_only(params, "npz", "biufcSUMm")
+    crcs: dict[str, int] = {}
     return _Writing(
-        lambda file: _npz.write(file, arrays, compress=compress),
-        lambda path, stack: _difference(_npz.index(path, stack), arrays),
+        lambda file: crcs.update(_npz.write(file, arrays, compress=compress)),
+        lambda path, stack: _difference(_npz.index(path, stack, crcs), arrays),
     )
 
 
@@ -387,9 +388,14 @@ def _write_safetensors(params: Mapping[str, Any], metadata: Mapping[str, str]) -
 
     def check(path: Path, stack: contextlib.ExitStack) -> str:
         stored, text, _ = _safetensors.index(path, stack)
-        return "the metadata differ" if text != dict(metadata) else _difference(stored, arrays)
+        if text != {key: value for key, value in metadata.items() if key != _safetensors.DIGESTS}:
+            return "the metadata differ"
+        if {name: leaf.digest for name, leaf in stored.items()} != digests:
+            return "the checksums differ"
+        return _difference(stored, arrays)
 
-    return _Writing(lambda file: _safetensors.write(file, arrays, metadata), check)
+    digests: dict[str, str] = {}
+    return _Writing(lambda file: digests.update(_safetensors.write(file, arrays, metadata)), check)
 
 
 def _write_msgpack(params: Mapping[str, Any], metadata: Mapping[str, str]) -> _Writing:

@@ -12,24 +12,31 @@ import numpy as np
 
 from ..errors import CheckpointFormatError, UnsafeFileError
 from ._stored import PIECE, Stored, raw_bytes
-from ._zip import member, members
+from ._zip import member, members, raw_member
 
 _LONGEST_HEADER = 2**16
 _LONGEST_NAME = 2**16 - 1 - len(".npy")
 
 
-def index(path: Path, stack: contextlib.ExitStack) -> dict[str, Stored]:
-    """Name -> array in the archive; `stack` keeps the file open."""
+def index(path: Path, stack: contextlib.ExitStack, crcs: Mapping[str, int] | None = None) -> dict[str, Stored]:
+    """Name -> array in the archive; `stack` keeps the file open.
+
+    Given the CRC-32 of each, as `write` returns them, those of the archive are compared with them, and bytes are read
+    without being compared with their CRC-32 again, where they are not compressed.
+    """
     archive = stack.enter_context(zipfile.ZipFile(path))
     found = {}
     for name, info in members(archive, compressed=True).items():
         if not name.endswith(".npy"):
             raise CheckpointFormatError(f"{str(path)!r} has a member {name!r}, which is no array")
-        found[name.removesuffix(".npy")] = _stored(archive, info, path)
+        key = name.removesuffix(".npy")
+        if crcs is not None and crcs.get(key) != info.CRC:
+            raise ValueError(f"the CRC-32 of {key!r} is not that of what was written")
+        found[key] = _stored(archive, info, path, raw=crcs is not None and info.compress_type == zipfile.ZIP_STORED)
     return found
 
 
-def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Stored:
+def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, *, raw: bool) -> Stored:
     with archive.open(info) as file:
         header, length = _header(file)  # type: ignore[arg-type]
     dtype, shape = np.lib.format.descr_to_dtype(header["descr"]), header["shape"]
@@ -40,8 +47,8 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Stor
     stored = Stored(
         dtype,
         tuple(shape),
-        functools.partial(member, archive, info, length),
-        to_end=True,
+        functools.partial(raw_member if raw else member, archive, info, length),
+        to_end=not raw,
         fortran=bool(header["fortran_order"]) and len(shape) > 1,
     )
     if stored.nbytes != info.file_size - length:
@@ -72,8 +79,8 @@ def _header(file: BinaryIO) -> tuple[dict[str, Any], int]:
     return header, 8 + width + length
 
 
-def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> None:
-    """Write arrays of plain dtypes whose rows lie together."""
+def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> dict[str, int]:
+    """Write arrays of plain dtypes whose rows lie together; the CRC-32 of each."""
     for name in arrays:
         if len(name.encode()) > _LONGEST_NAME:
             raise CheckpointFormatError(f"an npz file cannot hold a name of {len(name)} characters")
@@ -90,3 +97,4 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], *, compress: bool = 
                 raw = raw_bytes(array)
                 for start in range(0, raw.size, PIECE):
                     entry.write(raw[start : start + PIECE].data)
+    return {info.filename.removesuffix(".npy"): info.CRC for info in archive.infolist()}

@@ -31,7 +31,7 @@ _KINDS = {dtype: kind for kind, dtype in _DTYPES.items()}
 
 
 def index(path: Path, stack: contextlib.ExitStack) -> tuple[dict[str, Stored], dict[str, str], bool]:
-    """Name -> tensor in the file, its text metadata, and whether every tensor has a checksum."""
+    """Name -> tensor in the file, its text metadata, and whether every tensor has a checksum; `stack` keeps it open."""
     file = stack.enter_context(path.open("rb"))
     size = file.seek(0, 2)
     file.seek(0)
@@ -102,8 +102,8 @@ def _digest_of_text(metadata: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode()).hexdigest()
 
 
-def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write tensors, one after another, and then the header with their checksums into the space left for it."""
+def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, str]:
+    """Write tensors, one after another, and then the header into the space left for it; the SHA-256 of each."""
     for name, array in arrays.items():
         if array.dtype not in _KINDS:
             raise CheckpointFormatError(f"{name!r} has dtype {array.dtype}, which a safetensors file cannot hold")
@@ -122,6 +122,7 @@ def write(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata: Mapping[st
         digests[name] = digest.hexdigest()
     file.seek(0)
     file.write(_header(arrays, names, metadata, digests))
+    return {name: digests[name] for name in names}
 
 
 def _header(

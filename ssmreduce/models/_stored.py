@@ -50,7 +50,7 @@ class Stored:
         return array
 
     def holds(self, array: np.ndarray) -> bool:
-        """Whether the file has exactly this array."""
+        """Whether the file has exactly this array; its bytes are compared with it, not with their SHA-256."""
         if (self.dtype, self.shape) != (array.dtype, array.shape):
             return False
         scratch, same = np.empty(PIECE, np.uint8), True
@@ -60,13 +60,13 @@ class Stored:
             for piece in _pieces(raw_bytes(array.T if self.fortran else array)):
                 found = scratch[: piece.size]
                 yield found
-                same &= bool(np.array_equal(found, piece))
+                same &= _equal(found, piece)
 
-        self._fill(compared())
+        self._fill(compared(), checked=False)
         return same
 
-    def _fill(self, pieces: Iterator[np.ndarray]) -> None:
-        digest = digest_of(self.dtype, self.shape) if self.digest else None
+    def _fill(self, pieces: Iterator[np.ndarray], *, checked: bool = True) -> None:
+        digest = digest_of(self.dtype, self.shape) if self.digest and checked else None
         with self.open() as file:
             for piece in pieces:
                 _read_exactly(file, piece.data)
@@ -116,6 +116,13 @@ def raw_bytes(array: np.ndarray) -> np.ndarray:
     """The bytes of a contiguous array, without a copy."""
     flat = array.reshape(-1, order="A")
     return flat.view(np.uint8) if flat.dtype.itemsize else np.empty(0, np.uint8)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether bytes are equal, eight at a time."""
+    whole = a.size - a.size % 8
+    same = np.array_equal(a[:whole].view(np.uint64), b[:whole].view(np.uint64))
+    return bool(same and np.array_equal(a[whole:], b[whole:]))
 
 
 def _pieces(raw: np.ndarray) -> Iterator[np.ndarray]:

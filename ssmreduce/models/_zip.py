@@ -3,7 +3,7 @@
 import contextlib
 import zipfile
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from ..errors import CheckpointFormatError
 from ._stored import PIECE
@@ -37,13 +37,26 @@ def _check_layout(archive: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo]) ->
     for info in sorted(infos, key=lambda info: info.header_offset):
         if not at <= info.header_offset <= at + most:
             raise CheckpointFormatError(f"{archive.filename!r} is damaged: its members overlap or leave holes")
-        file.seek(info.header_offset + _NAME_LENGTH)
-        lengths = file.read(4)
-        header = _HEADER + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
-        at = info.header_offset + header + info.compress_size
+        at = _begin(file, info) + info.compress_size
         most = _DESCRIPTOR if info.flag_bits & 8 else 0
     if not at <= archive.start_dir <= at + most:
         raise CheckpointFormatError(f"{archive.filename!r} is damaged: a member is missing in its directory")
+
+
+def _begin(file: IO[bytes], info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member begin."""
+    file.seek(info.header_offset + _NAME_LENGTH)
+    lengths = file.read(4)
+    return info.header_offset + _HEADER + sum(int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
+
+
+@contextlib.contextmanager
+def raw_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, skip: int = 0) -> Iterator[BinaryIO]:
+    """The file where a member that is not compressed begins, behind its first `skip` bytes; no checksum is taken."""
+    file = archive.fp
+    assert file is not None
+    file.seek(_begin(file, info) + skip)
+    yield file  # type: ignore[misc]
 
 
 @contextlib.contextmanager
