@@ -58,8 +58,8 @@ SHARED = {
     "engines": {"_torch"},
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
-    "evaluation._report": {"table_of"},
-    "models._checkpoints": {"format_of", "read_file", "write_file"},
+    "evaluation._report": {"shown", "table_of"},
+    "models._checkpoints": {"format_of", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
@@ -75,6 +75,7 @@ SHARED = {
 LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
 # Files that are compiled throughout, or are the engine of a framework, import it where they begin.
 OWN = {
+    "_support/compiled.py": "numba",
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
     "norms/_cauchy_twofold.py": "numba",

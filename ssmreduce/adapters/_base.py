@@ -240,14 +240,16 @@ def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
             return value if value is None else bool(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be True or False, got {value!r}")
     if kind is float:
-        if isinstance(value, int | float | np.number) and 0 < value < np.inf:
+        if isinstance(value, int | float | np.number) and 0 < value < 1e300:
             return float(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be a positive number, got {value!r}")
     return value
 
 
 def _natural(name: str) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    """Key that sorts 10 behind 9; numbers of any length are compared as text."""
+    parts = re.split("([0-9]+)", name)  # every second one is a number
+    return [(len(part.lstrip("0")), part.lstrip("0"), part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _prefixes(key: str, leaves: Iterable[str]) -> Iterator[str]:

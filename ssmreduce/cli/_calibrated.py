@@ -13,7 +13,7 @@ from typing import Any
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
-from ..evaluation._report import table_of
+from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..models._checkpoints import read_file
 from ..reduction.calibrated import search
@@ -49,8 +49,6 @@ def add_search(commands: Any) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
-    from rich.markup import escape
-
     _check_calibration_output(args.output)
     model = load_model(args.file, args)
     bar, move = progress("calibrating")
@@ -59,7 +57,7 @@ def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
     save_calibration(calibration, args.output)
     table = table_of(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
     for name, moments in calibration.items():
-        table.add_row(escape(name), str(moments.steps), str(moments.length))
+        table.add_row(shown(name), str(moments.steps), str(moments.length))
     layers = {name: {"steps": m.steps, "length": m.length} for name, m in calibration.items()}
     return {"output": args.output, "layers": layers}, table
 

@@ -10,13 +10,13 @@ from .._support.arguments import require_path
 from .._support.trees import flatten
 from ..adapters import ADAPTERS, Adapter, detect, layers_of
 from ..errors import CheckpointFormatError, FlagError
-from ._checkpoints import read_file, write_file
+from ._checkpoints import read_contents, write_file
 from ._model import SSMModel, export
 
 _METADATA_KEY = "ssmreduce.adapter"
 
 
-def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel:
+def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: int | None = None) -> SSMModel:
     """Read a checkpoint file.
 
     Parameters
@@ -28,6 +28,8 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
         remembers its adapter.
+    max_bytes : int, optional
+        Memory that the tensors may take; by default what the machine has left. A small file can ask for much memory.
 
     Returns
     -------
@@ -36,7 +38,9 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     Raises
     ------
     MissingFileError, CheckpointFormatError, UnsafeFileError
-        The file cannot be read.
+        The file cannot be read, or its checksums are not those of its tensors.
+    FileTooLargeError
+        Tensors that take more memory than `max_bytes`.
     AdapterError, IncompleteLayerError, MissingFlagError
         No, more than one, or no complete layer is recognised, or a flag must be given.
     NonFiniteError
@@ -50,10 +54,10 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     require_path(path)
     if os.path.isdir(path):
         path = os.path.join(path, "model.safetensors")
-    params, metadata = read_file(path)
+    params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, adapter, metadata)
+    return _model(params, adapter, metadata, checksum)
 
 
 def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
@@ -87,7 +91,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
     >>> read({"layers_0": {"seq": tree}})
     SSMModel(1 layers, 3 states, adapter=LRU())
     """
-    return _model(flatten(source), adapter, {})
+    return _model(flatten(source), adapter, {}, "")
 
 
 def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
@@ -109,12 +113,14 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     CheckpointFormatError
         An unknown suffix, or a leaf that the format cannot hold.
     WriteError
-        The file could not be written; what stood there before is untouched.
+        The file could not be written, or what was read back is not what was to be written; what stood there before is
+        untouched.
 
     Notes
     -----
     Parameters that are not part of a changed layer are written bit for bit as they were read. A safetensors file also
-    remembers the adapter and its flags, so that `load` needs none.
+    remembers the adapter and its flags, so that `load` needs none, and a SHA-256 of each tensor. The file is written
+    under another name beside the path, read back, brought to the disk and then renamed.
 
     Examples
     --------
@@ -132,7 +138,7 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     write_file(path, params, metadata)
 
 
-def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str]) -> SSMModel:
+def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str], checksum: str) -> SSMModel:
     if adapter is None:
         adapter = detect(params)
     elif not isinstance(adapter, Adapter):
@@ -140,7 +146,7 @@ def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping
     layers = layers_of(adapter, params)
     slots = {name: adapter.kept(params, name) for name in layers}
     keep = {name: index for name, index in slots.items() if index is not None}
-    return SSMModel(params, adapter, layers, keep=keep, metadata=metadata)
+    return SSMModel(params, adapter, layers, keep=keep, metadata=metadata, checksum=checksum)
 
 
 def _remembered(text: str) -> Adapter:
@@ -148,7 +154,7 @@ def _remembered(text: str) -> Adapter:
         flags = json.loads(text)
         name = flags.pop("name")
         return ADAPTERS[name].from_flags(flags)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointFormatError(
-            f"the adapter that the file remembers cannot be read ({text!r}); give adapter=..."
+            f"the adapter that the file remembers cannot be read ({text[:200]!r}); give adapter=..."
         ) from error

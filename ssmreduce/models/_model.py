@@ -44,6 +44,8 @@ class SSMModel(Mapping[str, Any]):
         Text metadata of the file that was read.
     refitted : frozenset of str
         Layers whose parameters are no longer as read, since `refit`, `eliminate` or `recalibrate` changed them.
+    checksum : str
+        Checksums that the file holds of all its tensors and that were verified: ``CRC-32`` or ``SHA-256``; else empty.
 
     Examples
     --------
@@ -62,6 +64,7 @@ class SSMModel(Mapping[str, Any]):
     systems: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     refitted: frozenset[str] = frozenset()
+    checksum: str = ""
     _full: dict[str, System] = field(default_factory=dict, init=False, repr=False)
     _left: dict[str, System] = field(default_factory=dict, init=False, repr=False)
 

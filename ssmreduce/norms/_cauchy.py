@@ -1,10 +1,11 @@
 """Compiled factors of Cauchy-like Gramians and one-sided Jacobi singular values (host arrays)."""
 
-import numba
 import numpy as np
 
+from .._support.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def _pivot(rows: np.ndarray, gaps: np.ndarray) -> tuple[int, float]:
     """State with the largest remaining diagonal entry of the Gramian, and the norm of its row."""
     best, index, size = 0.0, 0, 0.0
@@ -17,7 +18,7 @@ def _pivot(rows: np.ndarray, gaps: np.ndarray) -> tuple[int, float]:
     return index, np.sqrt(size)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _rotate(rows: np.ndarray, k: int, norm: float) -> None:
     """Householder reflection from the right that turns row k into a multiple of the first unit vector."""
     m = rows.shape[1]
@@ -40,7 +41,7 @@ def _rotate(rows: np.ndarray, k: int, norm: float) -> None:
         rows[k, j] = 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cauchy_factor(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> int:
     """Fill `factor` (n, n) so that factor factor^* solves P - Lambda P Lambda^* = rows rows^*; return the rank.
 
@@ -65,14 +66,14 @@ def cauchy_factor(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cauchy_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> None:
     """`cauchy_factor` of each system of a batch."""
     for s in range(Lambda.shape[0]):
         cauchy_factor(Lambda[s], gaps[s], rows[s], factor[s])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex, gap_b: float) -> complex:
     """Quotient value / (1 - a conj(b)) without cancellation; the gaps are 1 - abs(a)**2 and 1 - abs(b)**2."""
     difference = a - b
@@ -82,7 +83,7 @@ def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex
     return complex((value.real * re + value.imag * im) * scale, (value.imag * re - value.real * im) * scale)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple, gramians: np.ndarray) -> None:
     """Fill `gramians` (count, 2 n, 2 k), real coordinates, from the products of the rows of two systems.
 
@@ -104,7 +105,7 @@ def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple,
                 gramians[s, i, k + j] = y.imag - x.imag
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def real_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> None:
     """Fill `factor` (count, 2 n, 2 n) with a real factor of each real Gramian of one input, in real coordinates.
 
@@ -144,7 +145,7 @@ def real_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor:
                 rows[s, i] = both * (z - a) * (z - a.conjugate())
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     """Jacobi rotation of the columns (rows of X) i and j; whether one was needed."""
     inner = 0.0j
@@ -171,7 +172,7 @@ def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
     """Singular values of X (overwritten) by one-sided Jacobi on its rows; accurate each if X is graded."""
     n = X.shape[0]
@@ -195,7 +196,7 @@ def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
     return scales
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def worst_cancellation(product: np.ndarray, terms: np.ndarray) -> float:
     """Largest ratio of the terms of an entry to the pivot there, in LU factors with complete pivoting.
 

@@ -6,43 +6,43 @@ it is a pair of pairs, (re, re_low), (im, im_low).
 
 import math
 
-import numba
 import numpy as np
 
+from .._support.compiled import compiled
 from .._support.exact import cdd_mul, conjugate, dd_add, dd_div, dd_mul, two_product, two_sum
 
 _ENOUGH = 1e-15  # cosine of the angle between two columns that counts as a right angle
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _get(array: np.ndarray, i: int, j: int) -> tuple:
     return (array[i, j, 0], array[i, j, 1]), (array[i, j, 2], array[i, j, 3])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _put(array: np.ndarray, i: int, j: int, value: tuple) -> None:
     array[i, j, 0], array[i, j, 1] = value[0]
     array[i, j, 2], array[i, j, 3] = value[1]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add(a: tuple, b: tuple) -> tuple:
     return dd_add(a[0], b[0]), dd_add(a[1], b[1])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _scaled(a: tuple, factor: tuple) -> tuple:
     """Complex number times a real one."""
     return dd_mul(a[0], factor), dd_mul(a[1], factor)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _square(a: tuple) -> tuple:
     """Squared modulus."""
     return dd_add(dd_mul(a[0], a[0]), dd_mul(a[1], a[1]))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _root(a: tuple) -> tuple:
     if a[0] <= 0.0:
         return 0.0, 0.0
@@ -51,7 +51,7 @@ def _root(a: tuple) -> tuple:
     return two_sum(root, (((a[0] - square) - error) + a[1]) / (2.0 * root))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _gap(z: complex) -> tuple:
     """1 - abs(z)**2 to the full precision of the format: every product and difference is exact."""
     a, a_error = two_product(z.real, z.real)
@@ -61,12 +61,12 @@ def _gap(z: complex) -> tuple:
     return dd_add(dd_add((s, 0.0), two_sum(e, f)), two_sum(-a_error, -b_error))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _difference(a: complex, b: complex) -> tuple:
     return two_sum(a.real, -b.real), two_sum(a.imag, -b.imag)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _over_one_minus_product(a: complex, gap_a: tuple, b: complex, gap_b: tuple, difference: tuple) -> tuple:
     """Inverse of 1 - a conj(b), from the gaps and the difference of the two, without cancellation."""
     total = dd_add(dd_add(gap_a, gap_b), _square(difference))
@@ -76,7 +76,7 @@ def _over_one_minus_product(a: complex, gap_a: tuple, b: complex, gap_b: tuple, 
     return dd_div(x, square), dd_div((-y[0], -y[1]), square)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pivot(rows: np.ndarray, gaps: np.ndarray) -> int:
     best, index = 0.0, -1
     for i in range(rows.shape[0]):
@@ -88,7 +88,7 @@ def _pivot(rows: np.ndarray, gaps: np.ndarray) -> int:
     return index
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _inner(rows: np.ndarray, i: int, other: np.ndarray, k: int) -> tuple:
     """Sum over j of rows[i, j] conj(other[k, j])."""
     re, im = (0.0, 0.0), (0.0, 0.0)
@@ -98,7 +98,7 @@ def _inner(rows: np.ndarray, i: int, other: np.ndarray, k: int) -> tuple:
     return re, im
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cauchy_factor(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Factor L (n, rank, 4) with L L^* = P, P - Lambda P Lambda^* = rows rows^*; `rows` (n, m, 4) is overwritten.
 
@@ -137,7 +137,7 @@ def cauchy_factor(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return factor
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _remove(rows: np.ndarray, i: int, row: np.ndarray, along: tuple, square: tuple, whole: bool) -> None:
     """Take the part along `row` out of row i, or all of it."""
     if whole:
@@ -148,7 +148,7 @@ def _remove(rows: np.ndarray, i: int, row: np.ndarray, along: tuple, square: tup
         _put(rows, i, j, _add(_get(rows, i, j), cdd_mul(share, _get(row, 0, j))))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def adjoint_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Product left^* right (k, l, 4) of (n, k, 4) and (n, l, 4)."""
     product = np.zeros((left.shape[1], right.shape[1], 4))
@@ -161,7 +161,7 @@ def adjoint_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return product
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def advanced(Lambda: np.ndarray, states: np.ndarray) -> np.ndarray:
     """Rows of (n, k, 4) times the poles."""
     product = np.empty_like(states)
@@ -172,7 +172,7 @@ def advanced(Lambda: np.ndarray, states: np.ndarray) -> np.ndarray:
     return product
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _rotate(X: np.ndarray, i: int, j: int, squares: np.ndarray) -> bool:
     """Make the rows i and j orthogonal by a rotation, whose entries need no more than double precision."""
     inner = _inner(X, j, X, i)
@@ -198,7 +198,7 @@ def _rotate(X: np.ndarray, i: int, j: int, squares: np.ndarray) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
     """Singular values of X (overwritten) by one-sided Jacobi on its rows, unsorted."""
     n = X.shape[0]

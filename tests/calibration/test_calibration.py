@@ -1,5 +1,6 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
+import contextlib
 import json
 from functools import reduce
 from operator import add
@@ -330,3 +331,24 @@ def test_stationary_moments_are_of_sequences_without_end(model):
         assert difference <= 1e-3 * sr.h2_norm(model[name])
     with pytest.raises(sr.errors.ShapeError, match="cannot be added"):
         stationary + sr.calibrate(model, {name: np.ones((1, 4, 32)) for name in model})
+
+
+def test_damaged_calibrations_raise_our_errors_only(tmp_path, rng):
+    model = sr.load("examples/s5_digits/model.safetensors")
+    name = next(iter(model))
+    small = sr.prune(model, {layer: [0, 1] for layer in model})
+    sr.calibration.save_calibration(sr.calibrate(small, {name: rng.standard_normal((2, 9, 32))}), tmp_path / "c.npz")
+    content = (tmp_path / "c.npz").read_bytes()
+    for place in range(0, len(content), 41):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "x.npz").write_bytes(damaged)
+        with contextlib.suppress(sr.errors.SSMReduceError):
+            sr.calibration.load_calibration(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("header", ["[" * 90_000, '{"format":"ssmreduce.calibration.1","layers":7}', "1" * 9000, "{}"])
+def test_headers_that_nobody_wrote(header, tmp_path):
+    np.savez(tmp_path / "x.npz", header=np.frombuffer(header.encode(), np.uint8))
+    with pytest.raises(sr.errors.CheckpointFormatError, match="not a calibration"):
+        sr.calibration.load_calibration(tmp_path / "x.npz")
