@@ -7,7 +7,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..systems import DiagonalSSM, inverse_zoh, zoh
-from ._base import Adapter, Layout, Tensor
+from ._base import Adapter
+from ._call import Call
+from ._layout import Layout, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,9 @@ class S4D(Adapter):
             "kernel.A_imag": Tensor("pole", ("s", "n")),
             "D": Tensor("feedthrough", ("s",)),
         },
+    )
+    calls: ClassVar[tuple[Call, ...]] = (
+        Call("torch", "bhl", "bhl", returns=("y", "state"), after=("activation", "dropout", "output_linear")),
     )
     limits: ClassVar[str] = "S4D holds poles inside the unit circle other than 0"
 

@@ -11,7 +11,7 @@ from .._support.trees import flatten
 from ..adapters import ADAPTERS, Adapter, detect, layers_of
 from ..errors import CheckpointFormatError, FlagError
 from ._checkpoints import read_file, write_file
-from ._model import SSMModel, export
+from ._model import SSMModel, export, writable
 
 _METADATA_KEY = "ssmreduce.adapter"
 
@@ -126,9 +126,10 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     True
     """
     params = export(model, form=form)
+    adapter = writable(model).adapter if params.keys() != model.params.keys() else model.adapter
     metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
-    if isinstance(model.adapter, Adapter) and ADAPTERS.get(model.adapter.name) is type(model.adapter):
-        metadata[_METADATA_KEY] = json.dumps({"name": model.adapter.name, **asdict(model.adapter)})
+    if isinstance(adapter, Adapter) and ADAPTERS.get(adapter.name) is type(adapter):
+        metadata[_METADATA_KEY] = json.dumps({"name": adapter.name, **asdict(adapter)})
     write_file(path, params, metadata)
 
 

@@ -1,7 +1,7 @@
 """Criteria, which value the states of one system, and allocations, which make values comparable across layers."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -206,15 +206,20 @@ class Scores(Mapping[str, np.ndarray]):
         ``uniform``: values compare inside a layer only, and `select` gives every layer the same share.
     ties : {"stable", "keep"}
         How `select` treats equal values unless it is told otherwise.
+    units : mapping
+        Layer name -> which states stay or go together, int64 array of the shape of the values (see
+        `SSMModel.units`); layers that are not named have none.
     """
 
     by_layer: Mapping[str, np.ndarray]
     method: str
     allocation: str
     ties: str = "stable"
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
+        object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
 
     __eq__ = object.__eq__  # a mapping would compare arrays
     __hash__ = object.__hash__
@@ -303,7 +308,13 @@ def score(
         value.flags.writeable = False
         values[name] = value
     reference = isinstance(method, str) and method.endswith("_reference")
-    return Scores(values, label, allocation, "keep" if reference else "stable")
+    return Scores(values, label, allocation, "keep" if reference else "stable", units_of(model))
+
+
+def units_of(model: SSMModel) -> dict[str, np.ndarray]:
+    """Layer name -> the states that stay or go together, for the layers that have such."""
+    units = {name: model.units(name) for name in model}
+    return {name: value for name, value in units.items() if value is not None}
 
 
 def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tuple[Criterion, str, str]:
