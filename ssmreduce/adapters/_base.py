@@ -92,9 +92,14 @@ class Adapter(ABC):
         return mismatch
 
     @classmethod
+    def flags(cls) -> tuple[str, ...]:
+        """Names of the family's flags."""
+        return tuple(flag.name for flag in fields(cls))
+
+    @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "Adapter":
         """Adapter with these flags; a flag that must be given and is not raises `MissingFlagError`."""
-        known = {f.name for f in fields(cls)}
+        known = set(cls.flags())
         if unknown := set(flags) - known:
             raise FlagError(
                 f"the adapter {cls.name} has no flag {', '.join(sorted(unknown))}; "

@@ -2,19 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._support.trees import Params
 from ..errors import NotRepresentableError
+from ..responses import frequency_response
 from ..systems import DiagonalSSM
 from ._base import Adapter
 from ._lowrank import Modes, Recent, require_diagonalisable
 from ._writing import difference
 
 _RECENT = Recent()
+_ROUNDED_ERROR = 5e-5  # of the frequency response of a layer that is written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +123,23 @@ class DPLR(Adapter):
     def _check_written(self, reader: Adapter, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> None:
         matched = reader._matched(params, name)[2]
         bad = next((key for key in matched.values() if not np.isfinite(params[key]).all()), None)
-        problem = f"{bad} would become NaN or infinite" if bad else difference(reader.get(params, name), ssm)
+        if bad:
+            problem = f"{bad} would become NaN or infinite"
+        else:
+            held = reader.get(params, name)
+            problem = difference(held, ssm) or _response_difference(held, ssm)
         if problem:
             raise NotRepresentableError(f"layer {name!r} cannot be written as {reader!r}: {problem}. {reader.limits}")
+
+
+def _response_difference(held: DiagonalSSM, wanted: DiagonalSSM) -> str:
+    """What is wrong with the frequency response as a whole, where states cancel each other."""
+    omega = np.unique(np.concatenate([np.geomspace(1e-5, np.pi, 64), np.abs(np.angle(wanted.Lambda)).ravel()[:512]]))
+    exact, rounded = (frequency_response(replace(ssm, D=np.zeros_like(ssm.D)), omega) for ssm in (wanted, held))
+    error = float(np.abs(rounded - exact).max() / max(np.abs(exact).max(), np.finfo(float).tiny))
+    if error <= _ROUNDED_ERROR:
+        return ""
+    return (
+        f"its states cancel each other, and rounded to the precision of the file they miss the frequency response by "
+        f"{error:.1e} of its peak (at most {_ROUNDED_ERROR:.0e} is accepted)"
+    )

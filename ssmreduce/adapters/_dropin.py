@@ -84,6 +84,9 @@ class DropIn(Adapter):
         valid = np.arange(counts.max()) < counts[:, None]
         return None if valid.all() else np.flatnonzero(valid)
 
+    def units(self, params: Mapping[str, Any], name: str) -> None:
+        """Every state stands alone."""
+
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
         for key, value in self._structure(params, name)[1].items():

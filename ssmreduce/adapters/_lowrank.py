@@ -80,13 +80,28 @@ def diagonalised(matrices: list[np.ndarray], inputs: np.ndarray, outputs: np.nda
 
 def _modes_of(M: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
     mu, V = np.linalg.eig(M)
-    modal_b, modal_c = np.linalg.solve(V, b.astype(complex)), c @ V
-    error = _response_error(M, b, c, mu, modal_b, modal_c)
+    condition = float(np.linalg.cond(V))
     if np.isrealobj(M):
-        keep = np.flatnonzero(mu.imag <= 0)
-        mu, modal_b, modal_c = mu[keep], modal_b[keep], modal_c[..., keep] * np.where(mu[keep].imag == 0, 0.5, 1.0)
+        mu, V, modal_b = _half(mu, V, b)
+        modal_c = c @ V * np.where(mu.imag == 0, 0.5, 1.0)
+    else:
+        modal_b, modal_c = np.linalg.solve(V, b), c @ V
     order = np.argsort(-mu.imag, kind="stable")
-    return mu[order], modal_b[order], modal_c[..., order], float(np.linalg.cond(V)), error
+    mu, modal_b, modal_c = mu[order], modal_b[order], modal_c[..., order]
+    return mu, modal_b, modal_c, condition, _response_error(M, b, c, mu, modal_b, modal_c)
+
+
+def _half(mu: np.ndarray, V: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One pole, eigenvector and input of each conjugate pair of a real matrix, and all real ones.
+
+    The inputs are solved for in real arithmetic: where the eigenvectors are badly conditioned, the halves of a pair
+    would otherwise not be conjugate, and what cancels in the whole would not cancel in the half.
+    """
+    real, lower = np.flatnonzero(mu.imag == 0), np.flatnonzero(mu.imag < 0)
+    basis = np.concatenate([V[:, real].real, V[:, lower].real, V[:, lower].imag], axis=1)
+    parts = np.split(np.linalg.solve(basis, b), [real.size, real.size + lower.size])
+    keep = np.concatenate([real, lower])
+    return mu[keep], V[:, keep], np.concatenate([parts[0].astype(complex), (parts[1] - 1j * parts[2]) / 2])
 
 
 def _response_error(
@@ -96,7 +111,10 @@ def _response_error(
     size = np.abs(mu[mu != 0]) if np.any(mu != 0) else np.ones(1)
     grid = np.concatenate([np.geomspace(size.min() / 10, size.max() * 10, 48), np.abs(mu.imag)])
     exact = np.stack([c @ np.linalg.solve(1j * w * np.eye(len(M)) - M, b.astype(complex)) for w in grid])
-    modal = np.stack([(modal_c * modal_b / (1j * w - mu)).sum(axis=-1) for w in grid])
+    weights = modal_c * modal_b
+    modal = np.stack([(weights / (1j * w - mu)).sum(axis=-1) for w in grid])
+    if np.isrealobj(M):
+        modal = modal + np.stack([(weights.conj() / (1j * w - mu.conj())).sum(axis=-1) for w in grid])
     return float(np.abs(exact - modal).max() / max(np.abs(exact).max(), np.finfo(float).tiny))
 
 

@@ -4,13 +4,15 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from .._support.arguments import require_path
 from .._support.trees import flatten
-from ..adapters import ADAPTERS, Adapter, detect, layers_of
+from ..adapters import Adapter, detect, families, layers_of
 from ..errors import CheckpointFormatError, FlagError
 from ._checkpoints import read_file, write_file
+from ._folders import read_folder
 from ._model import SSMModel, export, writable
 
 _METADATA_KEY = "ssmreduce.adapter"
@@ -22,12 +24,12 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     Parameters
     ----------
     path : path
-        npz, safetensors, Flax msgpack, or a PyTorch file, told by its content; or a folder that holds a
-        ``model.safetensors``.
+        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content. Or a folder as Hugging Face libraries
+        write it, with one file or shards.
     adapter : Adapter, optional
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
-        remembers its adapter.
+        remembers its adapter, and the ``config.json`` of a folder gives the flags that it names.
 
     Returns
     -------
@@ -48,12 +50,14 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
     require_path(path)
-    if os.path.isdir(path):
-        path = os.path.join(path, "model.safetensors")
-    params, metadata = read_file(path)
+    flags: Mapping[str, Any] = {}
+    if Path(path).is_dir():
+        params, metadata, flags = read_folder(Path(path))
+    else:
+        params, metadata = read_file(path)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, adapter, metadata)
+    return _model(params, detect(params, flags) if adapter is None else adapter, metadata)
 
 
 def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
@@ -128,7 +132,7 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     params = export(model, form=form)
     adapter = writable(model).adapter if params.keys() != model.params.keys() else model.adapter
     metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
-    if isinstance(adapter, Adapter) and ADAPTERS.get(adapter.name) is type(adapter):
+    if isinstance(adapter, Adapter) and families().get(adapter.name) is type(adapter):
         metadata[_METADATA_KEY] = json.dumps({"name": adapter.name, **asdict(adapter)})
     write_file(path, params, metadata)
 
@@ -148,7 +152,7 @@ def _remembered(text: str) -> Adapter:
     try:
         flags = json.loads(text)
         name = flags.pop("name")
-        return ADAPTERS[name].from_flags(flags)
+        return families()[name].from_flags(flags)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointFormatError(
             f"the adapter that the file remembers cannot be read ({text!r}); give adapter=..."
