@@ -82,9 +82,7 @@ def test_the_wrong_s5_suggests_the_right_one(rng):
 
 def test_a_family_that_must_be_named_is_hinted_at(rng):
     params = MORE_CASES["event_ssm-full-D"].params(rng)
-    with pytest.raises(
-        IncompleteLayerError, match=r"may be one of event_ssm.*adapters\.EventSSM\(conj_sym="
-    ):
+    with pytest.raises(IncompleteLayerError, match=r"may be one of event_ssm.*adapters\.EventSSM\(conj_sym="):
         sr.read(params)
     flags = {"conj_sym": True, "discretization": "zoh"}
     assert len(sr.read(params, adapter=EventSSM(**flags))) == 1
