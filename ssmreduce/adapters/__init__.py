@@ -3,7 +3,7 @@
 from ._annotated import AnnotatedS4, AnnotatedS4D
 from ._attenuate import ATENNuate, LrnnxS5
 from ._base import Adapter
-from ._call import Call
+from ._call import Call, Kernel
 from ._detect import detect, layers_of
 from ._dropin import DropIn
 from ._dss import DSS
@@ -34,6 +34,7 @@ __all__ = [
     "DropIn",
     "EventSSM",
     "FlowState",
+    "Kernel",
     "Layout",
     "LinOSS",
     "LrnnxS5",

@@ -51,7 +51,7 @@ class Adapter(ABC):
     limits: ClassVar[str]
     states_per_unit: ClassVar[int] = 1
     detected: ClassVar[bool] = True
-    calls: ClassVar[tuple[Call, ...]]
+    calls: ClassVar[tuple[Call, ...]] = ()
     strict_reverse: ClassVar[bool] = False
     channels_first: ClassVar[bool] = False
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import MissingFlagError, UnknownNameError
 from ..systems import DiagonalSSM, inverse_zoh
 from ._base import Adapter
-from ._call import Call
+from ._call import Call, Kernel
 from ._layout import Layout, Tensor
 
 _VERSIONS = ("exp", "exp-re-im", "exp-no-scale", "clip", "clip-no-scale", "softmax")
@@ -67,7 +67,15 @@ class DSS(Adapter):
     name: ClassVar[str] = "dss"
     layouts: ClassVar[tuple[Layout, ...]] = _layouts()
     calls: ClassVar[tuple[Call, ...]] = (
-        Call("torch", "bhl", "bhl", returns=("y", "state"), after=("activation", "dropout", "output_linear")),
+        Call(
+            "torch",
+            "bhl",
+            "bhl",
+            returns=("y", "state"),
+            after=("activation", "dropout", "output_linear"),
+            kernel=Kernel("kernel", "chl", returns=("k", "state")),
+            transposed="transposed",
+        ),
     )
     flag_help: ClassVar[Mapping[str, str]] = {"version": f"one of {', '.join(_VERSIONS)}; 'exp' has Lambda_log_neg_re"}
     limits: ClassVar[str] = "DSS holds one set of poles for all features of a layer; 'exp' those inside the unit circle"

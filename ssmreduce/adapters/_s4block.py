@@ -10,7 +10,7 @@ from ..errors import UnknownNameError
 from ..systems import DiagonalSSM
 from ..systems._discretize import METHODS
 from ._base import Adapter
-from ._call import Call
+from ._call import Call, Kernel
 from ._layout import Layout
 from ._positive import TRANSFORMS, require_transform, stored
 from ._s4names import canonical, diagonal_layouts, original
@@ -74,7 +74,15 @@ class S4Block(Adapter):
     name: ClassVar[str] = "s4block"
     layouts: ClassVar[tuple[Layout, ...]] = diagonal_layouts()
     calls: ClassVar[tuple[Call, ...]] = (
-        Call("torch", "blh", "blh", returns=("y", "state"), after=("drop", "activation")),
+        Call(
+            "torch",
+            "blh",
+            "blh",
+            returns=("y", "state"),
+            after=("drop", "activation"),
+            kernel=Kernel("kernel", "chl", returns=("k", "state")),
+            transposed="transposed",
+        ),
     )
     flag_help: ClassVar[Mapping[str, str]] = {
         "disc": "'zoh' or 'bilinear'; 'zoh' is the default of S4",

@@ -129,9 +129,7 @@ def test_oscillators_without_spring_are_refused(discretization, rng):
     stiffness = next(name for name in params if name.endswith("A_diag"))
     params[stiffness] = params[stiffness].copy()
     params[stiffness][2] = -0.3  # relu makes it 0, and the oscillator a double integrator
-    with pytest.raises(
-        sr.errors.NotRepresentableError, match=r"1 oscillator.s., the first being 2, have a double"
-    ):
+    with pytest.raises(sr.errors.NotRepresentableError, match=r"1 oscillator.s., the first being 2, have a double"):
         sr.read(params, adapter=case.adapter)
 
 

@@ -10,6 +10,7 @@ from ssmreduce.adapters._dss import DSS
 from ssmreduce.adapters._event_ssm import EventSSM
 from ssmreduce.adapters._flowstate import FlowState
 from ssmreduce.adapters._linoss import LinOSS
+from ssmreduce.adapters._s4d import S4D
 
 from .families import Case, scan
 from .families_s4 import anticausal, convolved
@@ -230,6 +231,24 @@ def linoss_leaves(rng, *, damped=False, step="steps", overdamped=False):
     return {**leaves, "G_diag": rng.uniform(0.05, 0.5, N)} if damped else leaves
 
 
+def discretax_s4d_output(adapter, t, u):
+    y = np.zeros_like(u)
+    for h, dt in enumerate(np.exp(t["kernel.log_dt"])):
+        A = -np.exp(t["kernel.log_a_real"][h]) + 1j * t["kernel.A_imag"][h]
+        weight = t["kernel.C"][h] * (np.exp(A * dt) - 1) / A
+        y[:, h] = convolved(np.array([2 * (weight * np.exp(A * dt * k)).sum().real for k in range(len(u))]), u[:, h])
+    return y
+
+
+def discretax_s4d_leaves(rng):
+    return {
+        "kernel.C": rng.standard_normal((H, N)) + 1j * rng.standard_normal((H, N)),
+        "kernel.log_dt": rng.uniform(-4, -1, H),
+        "kernel.log_a_real": rng.uniform(-2, 0.5, (H, N)),
+        "kernel.A_imag": np.pi * np.tile(np.arange(N), (H, 1)),
+    }
+
+
 def case(adapter, leaves, output, holds=OUTPUTS, reader=None, **layout):
     return Case(adapter, lambda rng: leaves(rng, **layout), output, holds, reader=reader)
 
@@ -252,6 +271,9 @@ def event(outputs=(H,), **flags):
 ANYTHING = (*OUTPUTS, "poles", "damped", "inputs", "fewer", "all")
 
 OTHER_CASES = {
+    "s4d-discretax": case(
+        S4D(), discretax_s4d_leaves, discretax_s4d_output, ("outputs", "poles", "inputs", "all", "fewer", "silent")
+    ),
     "flowstate": case(FlowState(scale_factor=0.7), flowstate_leaves, flowstate_output, ANYTHING),
     "flowstate-gate": case(FlowState(), flowstate_leaves, flowstate_output, ("outputs", "poles"), gate=True),
     "attenuate": case(ATENNuate(), attenuate_leaves, attenuate_output, ("scaled outputs", "poles", "silent", "fewer")),
