@@ -118,6 +118,7 @@ class AnnotatedS4(DPLR):
         },
     )
     calls: ClassVar[tuple[Call, ...]] = _CALLS
+    written_as: ClassVar[str] = "annotated_s4d"
     flag_help: ClassVar[Mapping[str, str]] = {"l_max": "the length that the model was trained for"}
 
     def _reader(self) -> Adapter:

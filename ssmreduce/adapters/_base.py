@@ -28,6 +28,8 @@ class Adapter(ABC):
     states_per_unit : int
         States that one slot of the arrays holds (2 for an oscillator): state i of a layer with N slots is in slot
         ``i mod N``. They stay or go together.
+    written_as : str
+        Family that a smaller layer is written as, where this one cannot hold it; empty where it can.
     detected : bool
         Whether `detect` looks for the family. False where another family has the same arrays.
     calls : tuple of Call
@@ -50,6 +52,7 @@ class Adapter(ABC):
     flag_help: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[str]
     states_per_unit: ClassVar[int] = 1
+    written_as: ClassVar[str] = ""
     detected: ClassVar[bool] = True
     calls: ClassVar[tuple[Call, ...]] = ()
     strict_reverse: ClassVar[bool] = False

@@ -64,6 +64,7 @@ class S4DPLR(DPLR):
     layouts: ClassVar[tuple[Layout, ...]] = dplr_layouts()
     calls: ClassVar[tuple[Call, ...]] = S4Block.calls
     flag_help: ClassVar[Mapping[str, str]] = S4_FLAG_HELP
+    written_as: ClassVar[str] = "s4block"
     strict_reverse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
