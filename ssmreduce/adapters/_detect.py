@@ -75,7 +75,8 @@ def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
     layers = adapter.find(params)
     claimed_by_others = {name for cls in families().values() for name in cls.find(params)}
     for name in adapter.candidates(params):
-        if name not in layers and name not in claimed_by_others:
+        within = any(name.startswith((f"{layer}.", f"{layer}/")) for layer in layers)
+        if name not in layers and name not in claimed_by_others and not within:
             raise _incomplete(type(adapter), params, name)
     if not layers:
         raise AdapterError(

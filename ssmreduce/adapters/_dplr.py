@@ -108,15 +108,15 @@ class DPLR(Adapter):
         for name in layers:
             leaves = self._matched(params, name)[2]
             tensors, ssm = self._tensors(params, name), self.get(params, name)
-            like = next(key for leaf, key in leaves.items() if leaf.endswith("C"))
-            stem = like[: -len("C")]
-            kept = {leaf: key for leaf, key in leaves.items() if leaf.endswith("D")}
-            for key in {*leaves.values(), *(stem + leaf for leaf in self._gone())} - set(kept.values()):
+            outputs = [key for leaf, key in leaves.items() if leaf.rsplit(".", 1)[-1] == "C"]
+            stems = [key[: -len("C")] for key in outputs]  # lrnnx has the arrays twice
+            gone = {key for leaf, key in leaves.items() if leaf != "D"}
+            for key in gone | {stem + leaf for stem in stems for leaf in self._gone()}:
                 result.pop(key, None)
             with np.errstate(all="ignore"):
                 arrays = self._diagonal(self.modes(params, name), ssm, tensors)
-                written = {stem + leaf: np.asarray(value).astype(params[like].dtype) for leaf, value in arrays.items()}
-            result |= written
+                dtype = params[outputs[0]].dtype
+                result |= {stem + leaf: np.asarray(v).astype(dtype) for stem in stems for leaf, v in arrays.items()}
             self._check_written(reader, result, name, ssm)
         return result, reader
 

@@ -12,14 +12,16 @@ _VARIANTS: tuple[tuple[str, str | int], ...] = (("p", 1), ("p", "n"), ("2p", 1),
 
 
 def diagonal_layouts() -> tuple[Layout, ...]:
-    """Layouts of diagonal kernels: version 4 (complex, then real), then versions 2 and 3."""
-    return (*_version_4(), *_version_4_real(), *_version_3())
+    """Layouts of diagonal kernels: version 4 (complex, then real), versions 2 and 3, and lrnnx."""
+    version_4 = (*_version_4(), *_version_4_real())
+    return (*version_4, *_version_3(), *map(_lrnnx, version_4))
 
 
 def dplr_layouts() -> tuple[Layout, ...]:
-    """Layouts of kernels that are diagonal plus low rank: version 4, version 3, and version 2 without the length."""
+    """Layouts of kernels with low rank: versions 4 and 3, lrnnx, and version 2, which has no length."""
     version_3 = [{**layout, "kernel.kernel.B": Tensor("input", (1, "t", "n", 2))} for layout in _version_3()]
-    with_length = [_low_rank(layout, length=True) for layout in (*_version_4(), *version_3)]
+    of_lrnnx = map(_lrnnx, _version_4())
+    with_length = [_low_rank(layout, length=True) for layout in (*_version_4(), *version_3, *of_lrnnx)]
     return (*with_length, *(_low_rank(layout, length=False) for layout in version_3))
 
 
@@ -64,6 +66,18 @@ def _version_3() -> Iterator[Layout]:
             "kernel.kernel.P": ABSENT,
             "kernel.kernel.L": ABSENT,
         }
+
+
+def _lrnnx(layout: Layout) -> Layout:
+    """The names of lrnnx: the parameters are the layer's, and its kernel shares them under names of its own."""
+    result: dict[str, Tensor] = {}
+    for leaf, tensor in layout.items():
+        short = leaf.removeprefix("kernel.")
+        result[short] = tensor
+        if short not in ("D", leaf):
+            result[f"layer.kernel.{short}"] = tensor
+    del result["l_kernel"]  # a buffer of the kernel alone
+    return result
 
 
 def _low_rank(layout: Layout, *, length: bool) -> Layout:

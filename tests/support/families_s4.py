@@ -1,5 +1,7 @@
 """Random layers of S4 in every flag, and their outputs by the equations of state-spaces/s4, in plain loops."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ssmreduce.adapters._s4block import S4Block
@@ -163,6 +165,21 @@ def s4dplr(layout=None, **flags):
     return Case(adapter, lambda rng: s4dplr_leaves(rng, reader, **leaves), s4dplr_output, reader=reader)
 
 
+def as_lrnnx(case):
+    """The names of lrnnx, which has every parameter twice: as the layer's and as its kernel's."""
+
+    def leaves(rng):
+        result = {}
+        for leaf, value in case.leaves(rng).items():
+            short = leaf.removeprefix("kernel.")
+            result |= {short: value} if short in ("D", "l_kernel") else {short: value, f"layer.kernel.{short}": value}
+        if "l_kernel" in result:
+            result["layer.kernel.l_kernel"] = result.pop("l_kernel")
+        return result
+
+    return replace(case, leaves=leaves)
+
+
 OUTPUTS = ("scaled outputs", "outputs", "silent", "feedthrough")
 ANYTHING = (*OUTPUTS, "poles", "damped", "inputs", "fewer", "all")
 
@@ -214,5 +231,7 @@ S4_CASES = {
     "s4dplr-not-truncated": s4dplr({"length": 0, "rank": 3}, imag_transform="exp"),
     "s4dplr-version-3": s4dplr({"version": 3, "copies": 1}),
     "s4dplr-version-2": s4dplr({"version": 3, "length": None}, l_kernel=24),
+    "s4block-lrnnx": as_lrnnx(s4block(holds=ANYTHING)),
+    "s4dplr-lrnnx": as_lrnnx(s4dplr({"channels": 2})),
     "s4block-version-2": without_input(s4block({"version": 2, "bidirectional": True})),
 }
