@@ -88,6 +88,12 @@ class Adapter(ABC):
         return sorted(found, key=natural)
 
     @classmethod
+    def keys(cls, params: Mapping[str, Any], name: str) -> set[str]:
+        """Names of the arrays that stand where the family has some, below a layer or a candidate."""
+        names = {full_name(params, name, leaf) for layout in cls.layouts for leaf in layout}
+        return names & params.keys()
+
+    @classmethod
     def explain(cls, params: Mapping[str, Any], name: str) -> Mismatch:
         """Why a candidate is not a complete layer of this family."""
         mismatch = match(cls.layouts, params, name)

@@ -74,9 +74,10 @@ def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
     """
     layers = adapter.find(params)
     claimed_by_others = {name for cls in families().values() for name in cls.find(params)}
+    taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
-        within = any(name.startswith((f"{layer}.", f"{layer}/")) for layer in layers)
-        if name not in layers and name not in claimed_by_others and not within:
+        part_of_a_layer = adapter.keys(params, name) <= taken
+        if name not in layers and name not in claimed_by_others and not part_of_a_layer:
             raise _incomplete(type(adapter), params, name)
     if not layers:
         raise AdapterError(
