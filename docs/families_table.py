@@ -1,9 +1,12 @@
 """The table of model families in ``guide/families.rst``, made from the registry: ``python docs/families_table.py``."""
 
-from ssmreduce.adapters import ADAPTERS, Adapter
+from ssmreduce.adapters import ADAPTERS, Adapter, DropIn
 
 FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax", "equinox": "Equinox"}
 HEAD = ("adapter", "flags to give", "read", "mask", "compact", "bidirectional", *FRAMEWORKS.values())
+
+
+FAMILIES = {name: cls for name, cls in ADAPTERS.items() if cls is not DropIn}  # whose layers are our own
 
 
 def row(cls: type[Adapter]) -> tuple[str, ...]:
@@ -25,7 +28,7 @@ def row(cls: type[Adapter]) -> tuple[str, ...]:
 
 def table() -> str:
     """The table in reStructuredText."""
-    rows = [HEAD, *(row(cls) for cls in ADAPTERS.values())]
+    rows = [HEAD, *(row(cls) for cls in FAMILIES.values())]
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for cells in rows:
         lines += [f"   {'*' if i == 0 else ' '} - {cell}".rstrip() for i, cell in enumerate(cells)]

@@ -6,6 +6,7 @@ from ._base import Adapter
 from ._call import Call, Kernel
 from ._detect import detect, layers_of
 from ._dropin import DropIn
+from ._dropin import DropIn
 from ._dss import DSS
 from ._event_ssm import EventSSM
 from ._flowstate import FlowState
@@ -31,6 +32,7 @@ __all__ = [
     "AnnotatedS4",
     "AnnotatedS4D",
     "Call",
+    "DropIn",
     "DropIn",
     "EventSSM",
     "FlowState",

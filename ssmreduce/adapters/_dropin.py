@@ -10,8 +10,8 @@ from .._support.trees import Params
 from ..errors import NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
 from ._base import Adapter
-from ._layout import Layout, Mismatch, Tensor
 from ._flat import Structure, real_parameters, system_of
+from ._layout import Layout, Mismatch, Tensor
 
 _STATES = ("log_rate", "angle", "unit", "side", "owner", "B", "C")
 _KERNEL = "kernel."

@@ -116,7 +116,7 @@ def match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> 
     for layout in layouts:
         sizes: dict[str, int] = {}
         complaint: list[str] = []
-        present = 0
+        present = strange = 0
         for leaf, tensor in layout.items():
             array = params.get(full_name(params, name, leaf))
             if tensor.role == "absent":
@@ -129,9 +129,10 @@ def match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> 
             present += 1
             if problem := _fit(array, tensor, sizes):
                 complaint.append(f"{leaf} {problem}")
+                strange += array.dtype.kind not in _KINDS[tensor.kind][0]
         if not complaint:
             return sizes
-        complaints.append(Mismatch(-present, len(complaint), "; ".join(complaint)))
+        complaints.append(Mismatch(-present, len(complaint) + strange, "; ".join(complaint)))
     return min(complaints)
 
 

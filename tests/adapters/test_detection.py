@@ -29,7 +29,8 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 
 def test_the_tests_know_every_adapter():
     assert {case.adapter.name for case in CASES.values()} == set(FAMILIES)
-    assert {case.adapter.name for case in (*CASES.values(), *MORE_CASES.values())} == set(ADAPTERS)
+    tested = {case.adapter.name for case in (*CASES.values(), *MORE_CASES.values())}
+    assert tested == set(ADAPTERS) - {"dropin"}  # which is tested with the networks
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not isinstance(case.adapter, S5)])
