@@ -18,11 +18,16 @@ ROOT = Path(sr.__file__).parents[1]
 DIGITS = ROOT / "examples" / "s5_digits" / "model.safetensors"
 FLAX = ROOT / "tests" / "data" / "s5_last_uni_digits64" / "checkpoint.msgpack"
 S4D = ROOT / "tests" / "data" / "s4d_minimal_mnist1d"
-NEEDS = {"docs/guide/command_line.rst": ("sklearn", "torch", "s5"), "docs/guide/checkpoints.rst": ("torch",)}
+NEEDS = {
+    "docs/guide/command_line.rst": ("sklearn", "torch", "s5"),
+    "docs/guide/checkpoints.rst": ("torch",),
+    "docs/guide/own_family.rst": ("torch",),
+}
 PAGES = [
     "README.md",
     "docs/quickstart.rst",
     "docs/guide/checkpoints.rst",
+    "docs/guide/own_family.rst",
     "docs/guide/pruning.rst",
     "docs/guide/choosing.rst",
     "docs/guide/command_line.rst",

@@ -9,8 +9,9 @@ import numpy as np
 from .._support.trees import Params
 from ..errors import NonFiniteError, NotRepresentableError, UnknownLayerError
 from ..systems import DiagonalSSM
-from ._base import Adapter, Layout, Mismatch, Tensor
+from ._base import Adapter
 from ._flat import Structure, real_parameters, system_of
+from ._layout import Layout, Mismatch, Tensor
 
 _STATES = ("log_rate", "angle", "unit", "side", "owner", "B", "C")
 _KERNEL = "kernel."
@@ -82,6 +83,9 @@ class DropIn(Adapter):
         counts = np.array(self._structure(params, name)[0].counts)
         valid = np.arange(counts.max()) < counts[:, None]
         return None if valid.all() else np.flatnonzero(valid)
+
+    def units(self, params: Mapping[str, Any], name: str) -> None:
+        """Every state stands alone."""
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""

@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from .._support.arguments import require_path
 from .._support.trees import flatten
-from ..adapters import ADAPTERS, Adapter, detect, layers_of
+from ..adapters import Adapter, detect, families, layers_of
 from ..errors import CheckpointFormatError, FlagError
 from ._checkpoints import read_contents, write_file
-from ._model import SSMModel, export
+from ._folders import read_folder
+from ._model import SSMModel, export, writable
 
 _METADATA_KEY = "ssmreduce.adapter"
 
@@ -22,12 +24,12 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
     Parameters
     ----------
     path : path
-        npz, safetensors, Flax msgpack, or a PyTorch file, told by its content; or a folder that holds a
-        ``model.safetensors``.
+        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content. Or a folder as Hugging Face libraries
+        write it, with one file or shards.
     adapter : Adapter, optional
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
-        remembers its adapter.
+        remembers its adapter, and the ``config.json`` of a folder gives the flags that it names.
     max_bytes : int, optional
         Memory that the tensors may take; by default what the machine has left. A small file can ask for much memory.
 
@@ -52,12 +54,14 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
     require_path(path)
-    if os.path.isdir(path):
-        path = os.path.join(path, "model.safetensors")
-    params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
+    flags: Mapping[str, Any] = {}
+    if Path(path).is_dir():
+        (params, metadata, checksum), flags = read_folder(Path(path), max_bytes=max_bytes)
+    else:
+        params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, adapter, metadata, checksum)
+    return _model(params, detect(params, flags) if adapter is None else adapter, metadata, checksum)
 
 
 def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
@@ -132,9 +136,10 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     True
     """
     params = export(model, form=form)
+    adapter = writable(model).adapter if params.keys() != model.params.keys() else model.adapter
     metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
-    if isinstance(model.adapter, Adapter) and ADAPTERS.get(model.adapter.name) is type(model.adapter):
-        metadata[_METADATA_KEY] = json.dumps({"name": model.adapter.name, **asdict(model.adapter)})
+    if isinstance(adapter, Adapter) and families().get(adapter.name) is type(adapter):
+        metadata[_METADATA_KEY] = json.dumps({"name": adapter.name, **asdict(adapter)})
     write_file(path, params, metadata)
 
 
@@ -153,7 +158,7 @@ def _remembered(text: str) -> Adapter:
     try:
         flags = json.loads(text)
         name = flags.pop("name")
-        return ADAPTERS[name].from_flags(flags)
+        return families()[name].from_flags(flags)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointFormatError(
             f"the adapter that the file remembers cannot be read ({text[:200]!r}); give adapter=..."

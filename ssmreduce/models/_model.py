@@ -149,6 +149,24 @@ class SSMModel(Mapping[str, Any]):
         index = np.argsort(~left, axis=1, kind="stable")[:, :order]
         return index, np.take_along_axis(left, index, axis=1)
 
+    def units(self, name: str) -> np.ndarray | None:
+        """Which states of a layer the arrays of its family hold together.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        ndarray, shape (s, order), int64, or None
+            States with equal numbers stay or go together in smaller arrays (the features of S4 that share one state
+            matrix, the two states of an oscillator); `select` keeps them together. None where every state stands alone.
+        """
+        if name in self.systems:
+            return None
+        units = self.adapter.units(self.params, name)
+        return None if units is None else np.take_along_axis(units, self.state_index(name)[0], axis=1)
+
 
 def _read_only(value: Any) -> Any:
     """Read-only view of a NumPy array, whose owner may go on writing; anything else, and read-only arrays, as it is."""
@@ -238,6 +256,7 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     """
     if name in model.systems:
         return replace_system(model, name, ssm, valid=model.state_index(name)[1])
+    model = writable(model)
     old = model.full_system(name)
     index, valid = model.state_index(name)
     rows, slots = np.nonzero(valid)
@@ -262,6 +281,12 @@ def _written(
     source = new.reshape(systems, *new.shape[len(batch) :])
     np.moveaxis(full, axis, 1)[states] = np.moveaxis(source, axis, 1)[slots]
     return full.reshape(old.shape)
+
+
+def writable(model: SSMModel) -> SSMModel:
+    """The same model in arrays that can hold its changed layers; the model itself where they can already."""
+    params, adapter = model.adapter.written(model.params, model.layers)
+    return model if adapter is model.adapter else replace(model, params=params, adapter=adapter)
 
 
 def export(model: SSMModel, *, form: str = "compact") -> Params:
@@ -305,6 +330,8 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
         raise NotRepresentableError(
             f"layers {', '.join(model.systems)} were re-realised; only form='compact' fits them"
         )
+    if model.keep or model.systems or form == "padded":
+        model = writable(model)
     params = dict(model.params)
     widest = max((model.state_index(name)[0].shape[1] for name in model.layers), default=0)
     for name in model.layers:

@@ -330,7 +330,7 @@ def probed(layer: Callable, ssm: DiagonalSSM, place: Place) -> "Recorded":
 def told_adapter(module: Any, params: Params) -> Adapter | None:
     """The flags of S5 with which its first layer computes what it does; None where none or several fit."""
     names = S5.find(params)
-    if not names or any(cls.find(params) for cls in ADAPTERS.values() if cls is not S5):
+    if not names or any(cls.find(params) for cls in ADAPTERS.values() if cls is not S5 and cls.detected):
         return None
     layer = submodule(module, names[0])
     found = []
