@@ -61,7 +61,7 @@ SHARED = {
     "evaluation._report": {"shown", "table_of"},
     "models._checkpoints": {"format_of", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
-    "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
+    "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
     "systems._batches": {"batched", "difference", "joined", "single_systems", "stable_part"},
