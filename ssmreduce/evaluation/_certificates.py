@@ -13,6 +13,7 @@ from ..systems._error import without_silent
 from ..systems._real import output_rows, widening
 from ..systems._systems import on_host
 
+_ROUNDING = 1e-13  # relative error of Hankel singular values
 _RANK = 1e-12  # relative Hankel singular value that counts as 0
 
 
@@ -31,7 +32,8 @@ class Certificate:
     real_order : int
         Order r of the real system that the stable part of the reduced one is: its nonzero Hankel singular values.
     lower_bound : float
-        :math:`\sigma_{r+1}`: no system of that order comes closer in peak gain.
+        :math:`\sigma_{r+1}`, less a rounding of :math:`10^{-13} \sigma_1`: no system of that order comes closer in peak
+        gain.
     a_priori : float
         :math:`2 (\sigma_{r+1} + \dots)`: holds for balanced truncation (and balanced singular perturbation) to that
         order in exact arithmetic, says nothing of other methods. Doubled for a bidirectional layer with several inputs,
@@ -162,7 +164,7 @@ def _lower_bound(ssm: DiagonalSSM, reduced: DiagonalSSM, form: str) -> float:
     order = _degree(other)
     if order >= values.size:
         return 0.0
-    return max(0.0, float(values[order] - (other[order] if order < other.size else 0.0)))
+    return max(0.0, float(values[order] - (other[order] if order < other.size else 0.0) - _ROUNDING * values[0]))
 
 
 def _degree(values: np.ndarray) -> int:

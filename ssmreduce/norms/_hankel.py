@@ -40,9 +40,10 @@ def hankel_singular_values(
     ssm : DiagonalSSM or StateSpace
         Causal and stable. Batch axes allowed.
     accuracy : {"absolute", "relative"}, default "absolute"
-        ``"absolute"``: errors of the order of the rounding of the largest value. ``"relative"``: every value to nearly
-        full relative accuracy, however small, for one input and one output (and in practice for several inputs that are
-        not nearly parallel), by one-sided Jacobi [2]_; NumPy arrays and diagonal systems only.
+        ``"absolute"``: errors of the order of the rounding of the largest value, also where it is far below the terms
+        that it is made of (NumPy arrays). ``"relative"``: every value to nearly full relative accuracy, however small,
+        for one input and one output (and in practice for several inputs that are not nearly parallel), by one-sided
+        Jacobi [2]_; NumPy arrays and diagonal systems only.
     form : {"scan", "textbook"}, default "scan"
         ``"scan"``: the Hankel matrix of the lags 0, 1, ... (the matrices as they are stored, D kept); ``"textbook"``:
         of the lags 1, 2, ... (output matrix :math:`C \Lambda`). A `StateSpace` is in textbook form already.
@@ -63,14 +64,16 @@ def hankel_singular_values(
     UnknownNameError
         Another `accuracy` or `form`.
     NonFiniteError
-        A Gramian that overflows (NumPy arrays).
+        Values beyond the range of double precision (NumPy arrays).
 
     Notes
     -----
-    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (with
-    complete pivoting where they are nearly singular) and a real singular value decomposition; for one input and one
-    output, the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the factors come from
-    `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Gradients are exact where
+    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (where
+    these have small pivots, `cauchy_factor`) and a real singular value decomposition; for one input and one output, a
+    real Cauchy factor and the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the
+    factors come from `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Where
+    residues cancel by more than the accuracy allows, which is always looked at, NumPy arrays take factors, product and,
+    for ``"relative"``, rotations in twice the working precision: some ten to a hundred times as long. Gradients are exact where
     the singular values are distinct, and those of their sum everywhere. O(n^3).
 
     References
@@ -173,8 +176,8 @@ def _absolute_values(
         part = slice(k, k + some)
         values[part] = _real_values(Lambda[part], B[part], C[part], threads)
     terms = np.sum(closed_sizes(B, C, 2.0) / one_minus_abs2(Lambda), axis=-1)
-    for k in np.flatnonzero(terms > (_MOST + 4.0 * n) * values[:, 0]):
-        values[k] = twofold(k)
+    for cancelling in np.flatnonzero(terms > (_MOST + 4.0 * n) * values[:, 0]):
+        values[cancelling] = twofold(int(cancelling))
     return values
 
 

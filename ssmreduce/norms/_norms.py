@@ -159,7 +159,15 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     UnstableSystemError
         Poles on or outside the unit circle; the message names the states.
     NonFiniteError
-        A square that overflows (NumPy arrays).
+        A norm beyond the range of double precision (NumPy arrays).
+
+    Notes
+    -----
+    The terms are compared with their sum. Where more than three digits of it cancel (nearly equal poles with large
+    residues of opposite sign), it comes from a Cauchy factor of the Gramian instead, in which half as many digits cancel,
+    and for NumPy arrays where these are more than three as well, from one in twice the working precision: the relative
+    error of the result stays below about 1e-12. JAX transformations, in which nothing can be compared, have the closed
+    form alone. See the theory page on Gramians, section "Where states cancel".
 
     Examples
     --------
@@ -188,8 +196,8 @@ def _scaled_h2_norm(ssm: DiagonalSSM, B: Array, halves: list[Array], D: Array) -
         terms = squared_terms(ssm.Lambda, B, halves, D, ssm.kappa)
         if bool(xp.any(terms > (MOST + 8.0 * ssm.order) * energy)):
             energy = lag0 + sum(_factored_tail_energy(ssm.Lambda, B, C, ssm.kappa) for C in halves)
-            if isinstance(energy, np.ndarray | np.generic):
-                energy = _recomputed(ssm, B, halves, D, energy, terms > MOST**2 * energy)
+            if isinstance(B, np.ndarray):
+                energy = _recomputed(ssm, B, halves, D, energy, np.asarray(terms > MOST**2 * energy))
     return xp.sqrt(xp.where(energy < 0, xp.zeros_like(energy), energy))  # rounding, where states cancel
 
 
