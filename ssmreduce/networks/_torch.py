@@ -65,9 +65,9 @@ class TorchNetwork(Network):
 
     Examples
     --------
-    >>> import torch
+    >>> import ssmreduce as sr, torch
     >>> from torch_networks import s5_digits
-    >>> net = network(s5_digits())
+    >>> net = sr.network(s5_digits())
     >>> net.outputs(net.model, torch.zeros(2, 64, 1)).shape
     (2, 10)
     """

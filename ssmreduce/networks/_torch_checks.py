@@ -123,7 +123,7 @@ def told_adapter(module: Any, params: Params) -> Adapter | None:
             seen = probed(layer, ssm, place)
             seen = seen.turned(bool(place.told(ssm, seen).channels_first))
             error = misfit(ssm, seen) / float(np.abs(seen.y).max())
-        except (RuntimeError, TypeError, ValueError):  # a layer of another call, or one that a flag more is needed for: the user must tell
+        except (RuntimeError, TypeError, ValueError):  # it is called otherwise, or needs more flags
             return None
         found.append((error, adapter))
     (best, adapter), (second, _) = sorted(found, key=lambda pair: pair[0])[:2]
