@@ -119,13 +119,17 @@ REDUCE = {
     "a calibration's path": (lambda j: sr.eliminate(j.model, "c.npz", ratio=0.5), errors.ArgumentError, "'c.npz'"),
     "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
     "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
-    "scope of scores": (lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system"),
+    "scope of scores": (
+        lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system",
+    ),
     "scores of a model": (lambda j: sr.reduction.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
     "one order for all": (lambda j: sr.reduce(j.model, 5), errors.ArgumentError, "orders is 5"),
     "a list of orders": (lambda j: sr.reduce(j.model, [5] * 4), errors.ArgumentError, "layer name -> number"),
     "an order in words": (lambda j: sr.reduce(j.model, {LAYER: "5"}), errors.ArgumentError, "got '5'"),
     "an order that is NaN": (lambda j: sr.reduce(j.model, {LAYER: np.nan}), errors.SelectionError, "whole number"),
-    "no order": (lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan"),
+    "no order": (
+        lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan",
+    ),
     "tolerance in words": (lambda j: sr.reduce(j.model, tolerance="low"), errors.ArgumentError, "tolerance"),
     "methods in a list": (lambda j: sr.reduce(j.model, {}, method=["h2"]), errors.UnknownNameError, "no method"),
     "reduce on inputs": (
@@ -144,7 +148,8 @@ REDUCE = {
         lambda j: sr.models.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
     ),
     "a diagonal system as a dense one": (
-        lambda j: sr.systems.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
+        lambda j: sr.systems.from_state_space(j.model[LAYER]),
+        errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
     ),
     "indices without a layer": (lambda j: sr.prune(j.model, [0, 1]), errors.ArgumentError, "layer name -> indices"),
     "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
@@ -165,8 +170,12 @@ REFIT_NETWORK = {
     "steps in words": (lambda j: j.refit_network(refine="3"), errors.ArgumentError, "refine must be a number"),
     "steps back": (lambda j: j.refit_network(refine=-1), errors.SelectionError, "refine must not be negative"),
     "an array": (lambda j: j.refit_network(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
-    "a model": (lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
-    "a function alone": (lambda j: sr.reduction.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model"),
+    "a model": (
+        lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel",
+    ),
+    "a function alone": (
+        lambda j: sr.reduction.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model",
+    ),
     "nothing returned": (lambda j: j.refit_network(function=lambda m, x, tap: None), errors.SSMReduceError, "tap|None"),
     "another model": (
         lambda j: sr.reduction.refit_network(j.network(), j.other, [j.x]), errors.UnknownLayerError, LAYER,
@@ -239,7 +248,9 @@ COMPARE = {
     "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
     "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
     "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.UnknownNameError, "or give a function"),
-    "a ratio in words": (lambda j: sr.selection.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
+    "a ratio in words": (
+        lambda j: sr.selection.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a",
+    ),
 }  # fmt: skip
 
 SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
@@ -249,7 +260,9 @@ MEASURE = {
     "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
     "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
     "no lags": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
-    "half a lag": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
+    "half a lag": (
+        lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5",
+    ),
     "threads in words": (
         lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
     ),

@@ -88,7 +88,7 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
-    **{f"networks/_torch_{name}.py": "torch" for name in ("files", "layers", "places", "scan")},
+    **{f"networks/_torch_{name}.py": "torch" for name in ("checks", "files", "layers", "places", "run", "scan")},
 }
 
 PACKAGE = Path(ssmreduce.__file__).parent

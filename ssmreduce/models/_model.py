@@ -43,7 +43,7 @@ class SSMModel(Mapping[str, Any]):
     metadata : mapping
         Text metadata of the file that was read.
     refitted : frozenset of str
-        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `recalibrate` changed them.
+        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `refit_network` changed them.
     checksum : str
         Checksums that the file holds of all its tensors and that were verified: ``CRC-32`` or ``SHA-256``; else empty.
 

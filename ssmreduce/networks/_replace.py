@@ -49,7 +49,7 @@ def replace_layers(module: Any, model: SSMModel, *, inplace: bool = False, batch
     >>> model = sr.network(module).model
     >>> small = replace_layers(module, sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5)))
     >>> small.layers[0].seq
-    SSMLayer(states=51, inputs=32, outputs=32)
+    SSMLayer(states=61, inputs=32, outputs=32)
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     net = network(module, adapter=model.adapter, **options)

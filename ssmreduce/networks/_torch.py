@@ -65,9 +65,9 @@ class TorchNetwork(Network):
 
     Examples
     --------
-    >>> import torch
+    >>> import ssmreduce as sr, torch
     >>> from torch_networks import s5_digits
-    >>> net = network(s5_digits())
+    >>> net = sr.network(s5_digits())
     >>> net.outputs(net.model, torch.zeros(2, 64, 1)).shape
     (2, 10)
     """
@@ -84,13 +84,16 @@ class TorchNetwork(Network):
         output: Callable[[Any], Any] | None = None,
         channels_first: bool | None = None,
     ) -> None:
+        from . import _torch_checks as checks
         from . import _torch_places as places
 
-        places.check_module(module)
+        checks.check_module(module)
         self.module, self._inputs, self._mask, self._output = module, inputs, mask, output
         self.model = _read(module, adapter)
         self._places = {name: places.place_of(module, name, self.model.adapter, channels_first) for name in self.model}
-        places.check_shared(module, self._places)
+        for name in self.model:
+            checks.check_layer(places.submodule(module, name), name)
+        checks.check_shared(module, self._places)
         self._shadow = places.shared_copy(module).eval()
         self._state: dict[str, Any] = {"placed": None, "checked": False}  # shared by all networks of this copy
 
@@ -218,6 +221,7 @@ class TorchNetwork(Network):
         """
         if self._state["checked"]:
             return
+        from . import _torch_checks as checks
         from . import _torch_places as places
 
         if sequences_in(batch) < 1:
@@ -233,7 +237,7 @@ class TorchNetwork(Network):
         self._place(self.base)
         _, after = self._recorded(self._shadow, batch)
         for name in before:
-            places.compare(self._places[name], before[name], after[name], self.base.adapter)
+            checks.compare(self._places[name], before[name], after[name], self.base.adapter)
         self._state["checked"] = True
 
     def check_layers(self) -> None:
@@ -244,20 +248,20 @@ class TorchNetwork(Network):
         EvaluationError
             A layer that computes something else than its system, or cannot be called alone.
         """
-        from . import _torch_places as places
+        from . import _torch_checks as checks
 
         for name, place in self._places.items():
-            self._places[name] = places.checked_alone(self.module, place, self.base)
+            self._places[name] = checks.checked_alone(self.module, place, self.base)
 
 
 def _read(module: Any, adapter: Adapter | None) -> SSMModel:
     """Model of a module; flags that its tensors do not tell are told by its layers."""
-    from . import _torch_places as places
+    from . import _torch_checks as checks
 
     try:
         model = read(module, adapter=adapter)
     except MissingFlagError:
-        found = places.told_adapter(module, flatten(module))
+        found = checks.told_adapter(module, flatten(module))
         if adapter is not None or found is None:
             raise
         model = read(module, adapter=found)

@@ -17,8 +17,8 @@ from ssmreduce.networks._torch_layers import (  # noqa: E402
     S5PyTorchLayer,
     SSMLayer,
     empty_layer,
-    run_matrices,
 )
+from ssmreduce.networks._torch_run import run_matrices  # noqa: E402
 
 KINDS = {
     "causal": {},

@@ -140,7 +140,7 @@ def _bisected(
     data: Data, agreement: float, tolerance: float, recipe: Recipe, show: Progress
 ) -> tuple[SSMModel, float, list[SearchPoint]]:
     total = sum(data.net.model.orders.values())
-    low, high = 0.0, 1.0
+    low, high = 0.0, 1.0 - _least(data.net.model, recipe) / total
     best, points, expected = None, [], math.ceil(math.log2(1 / tolerance))
     while high - low > max(tolerance, 1 / total):
         middle = (low + high) / 2
@@ -167,6 +167,15 @@ def _bisected(
         finished = completed(data, low, recipe, start)
         model = finished if data.agreement(finished) >= agreement else _without_finish(data, low, recipe, start)
     return model, 1 - sum(model.orders.values()) / total, points
+
+
+def _least(model: SSMModel, recipe: Recipe) -> int:
+    """States that stay at least."""
+    least = 0
+    for name, states in model.orders.items():
+        width = len(model.state_index(name)[1]) if recipe.scope == "system" else 1
+        least += min(states, width * math.ceil(recipe.min_states / width))
+    return max(least, 1)
 
 
 def _without_finish(data: Data, ratio: float, recipe: Recipe, start: SSMModel) -> SSMModel:
