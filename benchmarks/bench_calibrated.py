@@ -160,15 +160,15 @@ def methods(case: Case, x: np.ndarray) -> dict[str, Callable[[float], sr.SSMMode
 
     @cache
     def weighted(ratio: float) -> sr.SSMModel:
-        sensitivity = sr.output_sensitivity(case.net, calibration, [x], ratio=ratio, feedthrough=True)
+        sensitivity = sr.reduction.output_sensitivity(case.net, calibration, [x], ratio=ratio, feedthrough=True)
         return sr.eliminate(case.model, calibration, ratio=ratio, sensitivity=sensitivity, feedthrough=True)
 
     def balanced(ratio: float) -> sr.SSMModel:
         orders = sr.eliminate(case.model, calibration, ratio=ratio, scope="system").orders
-        return sr.balance_calibrated(case.model, calibration, orders)
+        return sr.reduction.balance_calibrated(case.model, calibration, orders)
 
     def fitted(make: Callable[[float], sr.SSMModel], steps: int, ratio: float) -> sr.SSMModel:
-        return sr.refit_network(case.net, make(ratio), [x], refine=steps, feedthrough=True)
+        return sr.reduction.refit_network(case.net, make(ratio), [x], refine=steps, feedthrough=True)
 
     made = {
         "LAST": pruned,
@@ -262,7 +262,7 @@ def shift(names: tuple[str, ...]) -> None:
         for label, x in other.items():
             say(f"{label:44}{case.accuracy(methods(case, x)['elimination, D fitted'](0.8)):8.2f}")
         if name == "s5_digits":
-            small = sr.eliminate(case.model, sr.calibrate_stationary(case.model), ratio=0.8)
+            small = sr.eliminate(case.model, sr.calibration.calibrate_stationary(case.model), ratio=0.8)
             say(f"{'no data (white-noise Gramian)':44}{case.accuracy(small):8.2f}")
 
 
@@ -321,7 +321,7 @@ def growth() -> None:
         clock = [(time.perf_counter(), time.process_time())]
         calibration = sr.calibrate(model, ({name: u} for name in model))
         clock.append((time.perf_counter(), time.process_time()))
-        sr.elimination_path(model, calibration)
+        sr.reduction.elimination_path(model, calibration)
         clock.append((time.perf_counter(), time.process_time()))
         sr.eliminate(model, calibration, ratio=0.8)
         clock.append((time.perf_counter(), time.process_time()))

@@ -25,7 +25,7 @@ class Journey:
         self.u = self.inputs[LAYER]
         self.mask = np.ones((6, 64), dtype=bool)
         self.calibration = sr.calibrate(self.model, self.inputs)
-        self.path = sr.elimination_path(self.model, self.calibration)
+        self.path = sr.reduction.elimination_path(self.model, self.calibration)
         self.small = sr.eliminate(self.model, self.calibration, ratio=0.8)
 
     @staticmethod
@@ -43,7 +43,7 @@ class Journey:
 
     def refit_network(self, batches=None, function=networks.s5_digits, **options):
         batches = [self.x] if batches is None else batches
-        return sr.refit_network(self.network(function), self.small, batches, **options)
+        return sr.reduction.refit_network(self.network(function), self.small, batches, **options)
 
     def compress(self, batches=None, function=networks.s5_digits, **options):
         batches = [self.x] if batches is None else batches
@@ -89,9 +89,13 @@ CALIBRATE = {
     "arguments turned round": (lambda j: sr.calibrate(j.inputs, j.model), errors.ArgumentError, "model is a dict"),
     "targets as arrays": (lambda j: j.calibrate(j.inputs, targets=j.u), errors.ArgumentError, "targets is a ndarray"),
     "targets of another model": (lambda j: j.calibrate(j.inputs, targets=j.other), errors.UnknownLayerError, LAYER),
-    "stationary, no model": (lambda j: sr.calibrate_stationary(None), errors.ArgumentError, "a model is needed"),
+    "stationary, no model": (
+        lambda j: sr.calibration.calibrate_stationary(None),
+        errors.ArgumentError,
+        "a model is needed",
+    ),
     "saved, no calibration": (
-        lambda j: sr.save_calibration(j.model, "c.npz"),
+        lambda j: sr.calibration.save_calibration(j.model, "c.npz"),
         errors.ArgumentError,
         "a calibration is",
     ),
@@ -115,13 +119,13 @@ REDUCE = {
     "a calibration's path": (lambda j: sr.eliminate(j.model, "c.npz", ratio=0.5), errors.ArgumentError, "'c.npz'"),
     "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
     "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
-    "scope of scores": (lambda j: sr.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system"),
-    "scores of a model": (lambda j: sr.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
+    "scope of scores": (lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system"),
+    "scores of a model": (lambda j: sr.reduction.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
     "one order for all": (lambda j: sr.reduce(j.model, 5), errors.ArgumentError, "orders is 5"),
     "a list of orders": (lambda j: sr.reduce(j.model, [5] * 4), errors.ArgumentError, "layer name -> number"),
     "an order in words": (lambda j: sr.reduce(j.model, {LAYER: "5"}), errors.ArgumentError, "got '5'"),
     "an order that is NaN": (lambda j: sr.reduce(j.model, {LAYER: np.nan}), errors.SelectionError, "whole number"),
-    "no order": (lambda j: sr.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan"),
+    "no order": (lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan"),
     "tolerance in words": (lambda j: sr.reduce(j.model, tolerance="low"), errors.ArgumentError, "tolerance"),
     "methods in a list": (lambda j: sr.reduce(j.model, {}, method=["h2"]), errors.UnknownNameError, "no method"),
     "reduce on inputs": (
@@ -131,16 +135,16 @@ REDUCE = {
         lambda j: sr.reduce(j.model, {LAYER: 2.5}, calibration=j.calibration), errors.SelectionError, "whole number",
     ),
     "balanced without orders": (
-        lambda j: sr.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
+        lambda j: sr.reduction.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
     ),
     "a dense system beside a diagonal one": (
         lambda j: sr.certify(j.model[LAYER], DENSE), errors.ArgumentError, "reduced is a St",
     ),
     "a dense system in a model": (
-        lambda j: sr.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
+        lambda j: sr.models.replace_system(j.model, LAYER, DENSE), errors.ArgumentError, "ssm is a",
     ),
     "a diagonal system as a dense one": (
-        lambda j: sr.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
+        lambda j: sr.systems.from_state_space(j.model[LAYER]), errors.ArgumentError, "system is a DiagonalSSM; a StateSpace",
     ),
     "indices without a layer": (lambda j: sr.prune(j.model, [0, 1]), errors.ArgumentError, "layer name -> indices"),
     "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
@@ -161,11 +165,11 @@ REFIT_NETWORK = {
     "steps in words": (lambda j: j.refit_network(refine="3"), errors.ArgumentError, "refine must be a number"),
     "steps back": (lambda j: j.refit_network(refine=-1), errors.SelectionError, "refine must not be negative"),
     "an array": (lambda j: j.refit_network(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
-    "a model": (lambda j: sr.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
-    "a function alone": (lambda j: sr.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model"),
+    "a model": (lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
+    "a function alone": (lambda j: sr.reduction.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model"),
     "nothing returned": (lambda j: j.refit_network(function=lambda m, x, tap: None), errors.SSMReduceError, "tap|None"),
     "another model": (
-        lambda j: sr.refit_network(j.network(), j.other, [j.x]), errors.UnknownLayerError, LAYER,
+        lambda j: sr.reduction.refit_network(j.network(), j.other, [j.x]), errors.UnknownLayerError, LAYER,
     ),
 }  # fmt: skip
 
@@ -235,7 +239,7 @@ COMPARE = {
     "no function to sweep": (lambda j: sr.sweep(j.model, "accuracy"), errors.ArgumentError, "evaluate is 'accuracy'"),
     "a sweep of nothing": (lambda j: sr.sweep(j.model, lambda m: None), errors.ArgumentError, "evaluate returns must"),
     "methods in a list": (lambda j: sr.score(j.model, ["last"]), errors.UnknownNameError, "or give a function"),
-    "a ratio in words": (lambda j: sr.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
+    "a ratio in words": (lambda j: sr.selection.prune_unstructured(j.model, ratio="a"), errors.ArgumentError, "ratio must be a"),
 }  # fmt: skip
 
 SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
@@ -244,8 +248,8 @@ MEASURE = {
     "no accuracy": (lambda: sr.certify(SYSTEM, SYSTEM, rtol=np.inf), errors.UnknownNameError, "rtol and max_samples"),
     "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
     "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
-    "no lags": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
-    "half a lag": (lambda: sr.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
+    "no lags": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
+    "half a lag": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5"),
     "threads in words": (
         lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
     ),
@@ -261,7 +265,7 @@ MEASURE = {
     "a length in words": (lambda: sr.impulse_response(SYSTEM, "3"), errors.ArgumentError, "length must be a number"),
     "half a lag of a response": (lambda: sr.impulse_response(SYSTEM, 2.5), errors.SelectionError, "whole number"),
     "no threads": (
-        lambda: sr.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
+        lambda: sr.norms.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
     ),
 }  # fmt: skip
 
@@ -355,7 +359,7 @@ def test_inputs_of_a_comparison_may_be_lists(j):
 def test_stationary(j, case):
     autocovariance, error, text = STATIONARY[case]
     with pytest.raises(error, match=text):
-        sr.calibrate_stationary(j.model, autocovariance)
+        sr.calibration.calibrate_stationary(j.model, autocovariance)
 
 
 def test_what_evaluate_raises_goes_through_with_a_note(j):
@@ -378,10 +382,10 @@ def test_as_many_states_as_there_are_leave_a_layer_as_it_is(j):
 def test_an_autocovariance_of_any_spectrum_is_taken(j):
     rho = 0.9 ** np.arange(5)
     with pytest.raises(errors.UnknownNameError, match="taper"):
-        sr.calibrate_stationary(j.model, rho)
-    sr.calibrate_stationary(j.model, rho * (1 - np.arange(5) / 5))  # what the message advises
+        sr.calibration.calibrate_stationary(j.model, rho)
+    sr.calibration.calibrate_stationary(j.model, rho * (1 - np.arange(5) / 5))  # what the message advises
     for touching in ([1.0, 0.5], [2, -1], [1.0]):  # spectra that reach 0
-        sr.calibrate_stationary(j.model, touching)
+        sr.calibration.calibrate_stationary(j.model, touching)
 
 
 PLAIN = {
@@ -394,7 +398,11 @@ PLAIN = {
         errors.ArgumentError,
         "ratios is a ndarray",
     ),
-    "a number as a name": (lambda j: sr.unflatten({3: 1.0}), errors.ArgumentError, "a name in params is 3; text"),
+    "a number as a name": (
+        lambda j: sr.models.unflatten({3: 1.0}),
+        errors.ArgumentError,
+        "a name in params is 3; text",
+    ),
     "one method": (lambda j: sr.sweep(j.model, len, methods="last"), errors.ArgumentError, r"methods is 'last'"),
     "a list as a method": (
         lambda j: sr.sweep(j.model, len, methods=[["last"]]),
@@ -408,18 +416,22 @@ PLAIN = {
         "seed must be.* got 2.5",
     ),
     "a seed in words": (
-        lambda j: sr.prune_unstructured(j.model, ratio=0.5, seed="a"),
+        lambda j: sr.selection.prune_unstructured(j.model, ratio=0.5, seed="a"),
         errors.ArgumentError,
         "seed must be",
     ),
-    "a leaf as a tree": (lambda j: sr.unflatten(3), errors.ArgumentError, "params is 3; a mapping"),
-    "a number as a system": (lambda j: sr.from_control(3), errors.ArgumentError, "system is 3; a control.StateSpace"),
+    "a leaf as a tree": (lambda j: sr.models.unflatten(3), errors.ArgumentError, "params is 3; a mapping"),
+    "a number as a system": (
+        lambda j: sr.systems.from_control(3),
+        errors.ArgumentError,
+        "system is 3; a control.StateSpace",
+    ),
     "another library's system": (
-        lambda j: sr.from_control(scipy.signal.dlti([1.0], [1.0, -0.5])),
+        lambda j: sr.systems.from_control(scipy.signal.dlti([1.0], [1.0, -0.5])),
         errors.ArgumentError,
         "control.StateSpace",
     ),
-    "a number as a dlti": (lambda j: sr.from_dlti(3), errors.ArgumentError, "scipy.signal.dlti"),
+    "a number as a dlti": (lambda j: sr.systems.from_dlti(3), errors.ArgumentError, "scipy.signal.dlti"),
     "conj_sym in words": (
         lambda j: sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]], conj_sym="yes"),
         errors.ArgumentError,

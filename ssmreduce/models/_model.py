@@ -50,7 +50,7 @@ class SSMModel(Mapping[str, DiagonalSSM]):
     metadata : mapping
         Text metadata of the file that was read.
     refitted : frozenset of str
-        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `recalibrate` changed them.
+        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `refit_network` changed them.
 
     Examples
     --------

@@ -181,7 +181,7 @@ def test_pulled_back_gradients_are_those_of_finite_differences(family):
                 np.sum(
                     seed
                     * net.outputs(
-                        sr.replace_system(
+                        sr.models.replace_system(
                             model, name, replace(ssm, **{key: value + sign * step * along}), valid=valid_of(model, name)
                         ),
                         x,

@@ -109,12 +109,12 @@ def test_whole_networks_at_80_percent(name):
     r = recorded(name)
     x = sequences(name)
     orders = sr.eliminate(r.model, calibration_of(name), ratio=0.8).orders
-    small = sr.balance_calibrated(r.model, calibration_of(name), orders)
+    small = sr.reduction.balance_calibrated(r.model, calibration_of(name), orders)
     assert small.orders == orders
     same = sr.reduce(r.model, orders, method="balanced", calibration=calibration_of(name))
     for layer in small:
         np.testing.assert_array_equal(same[layer].Lambda, small[layer].Lambda)
-    fitted = sr.refit_network(net_of(r), small, [x])
+    fitted = sr.reduction.refit_network(net_of(r), small, [x])
     assert r.correct(fitted) >= r.correct(r.model) - 0.01 * len(r.x)
     np.testing.assert_allclose(r.outputs(r.reread(fitted, "compact"), 20), r.outputs(fitted, 20), atol=0.02)
 
@@ -128,8 +128,8 @@ def test_bad_orders_are_named():
         ({"other": 3}, sr.errors.UnknownLayerError),
     ):
         with pytest.raises(error):
-            sr.balance_calibrated(r.model, calibration_of(LRU), orders)
+            sr.reduction.balance_calibrated(r.model, calibration_of(LRU), orders)
     with pytest.raises(sr.errors.SelectionError, match="calibration goes with"):
         sr.reduce(r.model, {first: 3}, method="h2", calibration=calibration_of(LRU))
     with pytest.raises(sr.errors.ShapeError):
-        sr.balance_calibrated(sr.prune(r.model, {first: [0, 1]}), calibration_of(LRU), {first: 1})
+        sr.reduction.balance_calibrated(sr.prune(r.model, {first: [0, 1]}), calibration_of(LRU), {first: 1})

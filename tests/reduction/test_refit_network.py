@@ -93,8 +93,8 @@ def test_first_layer_is_the_plain_refit_and_batches_do_not_matter():
     r = recorded(LRU)
     small, x = small_model(LRU, 0.8), sequences(LRU)
     seen = []
-    whole = sr.refit_network(net_of(r), small, [x])
-    parts = sr.refit_network(net_of(r), small, np.split(x, 3), progress=lambda *counts: seen.append(counts))
+    whole = sr.reduction.refit_network(net_of(r), small, [x])
+    parts = sr.reduction.refit_network(net_of(r), small, np.split(x, 3), progress=lambda *counts: seen.append(counts))
     first = next(iter(r.model))
     for other in (small, parts):
         np.testing.assert_allclose(whole[first].C, other[first].C, rtol=0, atol=1e-4 * np.abs(other[first].C).max())
@@ -113,8 +113,8 @@ def test_every_step_brings_the_network_closer(name):
         return float(np.sum((r.network(model, x) - reference) ** 2))
 
     small = small_model(name, 0.9, feedthrough=True)
-    fitted = sr.refit_network(net_of(r), small, [x], feedthrough=True)
-    refined = sr.refit_network(net_of(r), small, [x], feedthrough=True, refine=20)
+    fitted = sr.reduction.refit_network(net_of(r), small, [x], feedthrough=True)
+    refined = sr.reduction.refit_network(net_of(r), small, [x], feedthrough=True, refine=20)
     assert refined.orders == fitted.orders == small.orders
     assert error(refined) < error(fitted) < error(small)
     assert r.correct(refined) >= r.correct(r.model) - 0.03 * len(r.x)
@@ -126,18 +126,18 @@ def test_layers_that_are_not_named_stay_as_they_are():
     r = recorded(LRU)
     small, x = small_model(LRU, 0.8), sequences(LRU)[:50]
     first, second, third = r.model
-    some = sr.refit_network(net_of(r), small, [x], layers=[second])
+    some = sr.reduction.refit_network(net_of(r), small, [x], layers=[second])
     for name in (first, third):
         np.testing.assert_array_equal(some[name].C, small[name].C)
     assert (some[second].C != small[second].C).any()
     with pytest.raises(sr.errors.UnknownLayerError, match="nowhere"):
-        sr.refit_network(net_of(r), small, [x], layers=["nowhere"])
+        sr.reduction.refit_network(net_of(r), small, [x], layers=["nowhere"])
 
 
 def test_features_of_different_orders_are_refined():
     r = recorded(S4D)
     small, x = small_model(S4D, 0.9), sequences(S4D)[:20]
-    refined = sr.refit_network(net_of(r), small, [x], refine=2)
+    refined = sr.reduction.refit_network(net_of(r), small, [x], refine=2)
     assert refined.orders == small.orders
     for name in r.model:
         assert (np.abs(refined[name].Lambda) < 1).all()
@@ -147,8 +147,8 @@ def test_bad_calls_are_named():
     r = recorded(LRU)
     small, x = small_model(LRU, 0.8), sequences(LRU)[:5]
     with pytest.raises(sr.errors.ShapeError, match="batch"):
-        sr.refit_network(net_of(r), small, [])
+        sr.reduction.refit_network(net_of(r), small, [])
     with pytest.raises(sr.errors.SelectionError, match="refine"):
-        sr.refit_network(net_of(r), small, [x], refine=-1)
+        sr.reduction.refit_network(net_of(r), small, [x], refine=-1)
     with pytest.raises(sr.errors.UnknownLayerError, match="dlru"):
-        sr.refit_network(sr.network(lambda model, x, tap=None: x, model=r.model), small, [x])
+        sr.reduction.refit_network(sr.network(lambda model, x, tap=None: x, model=r.model), small, [x])

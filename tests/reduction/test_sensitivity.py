@@ -20,7 +20,7 @@ def sensitivity_of(name, function=None, count=100, **options):
     net = net_of(r) if function is None else sr.network(function, model=r.model)
     x = sequences(name)[:count]
     calibration = sr.calibrate(r.model, net.layer_inputs(r.model, x))
-    return sr.output_sensitivity(net, calibration, [x], ratio=0.9, **options)
+    return sr.reduction.output_sensitivity(net, calibration, [x], ratio=0.9, **options)
 
 
 def test_of_the_last_layer_it_is_the_quotient_of_the_errors():
@@ -46,7 +46,7 @@ def test_scale_of_the_outputs_and_batches_do_not_change_the_proportions():
     net = net_of(r)
     parts = np.split(x, 2)
     calibration = sr.calibrate(r.model, (net.layer_inputs(r.model, part) for part in parts))
-    split = sr.output_sensitivity(net, calibration, parts, ratio=0.9)
+    split = sr.reduction.output_sensitivity(net, calibration, parts, ratio=0.9)
     np.testing.assert_allclose(list(split.values()), list(plain.values()), rtol=1e-3)
 
 
@@ -69,9 +69,9 @@ def test_an_output_that_ignores_the_last_layer_frees_its_states():
 
 
 def test_equal_weights_per_energy_are_the_default():
-    model, path = recorded(S5).model, sr.elimination_path(recorded(S5).model, calibration_of(S5))
+    model, path = recorded(S5).model, sr.reduction.elimination_path(recorded(S5).model, calibration_of(S5))
     by_energy = {name: 1 / layer.energy for name, layer in path.items()}
-    ours, plain = sr.elimination_scores(path, sensitivity=by_energy), sr.elimination_scores(path)
+    ours, plain = sr.reduction.elimination_scores(path, sensitivity=by_energy), sr.reduction.elimination_scores(path)
     for name in model:
         np.testing.assert_array_equal(ours[name], plain[name])
 
@@ -84,7 +84,7 @@ def test_compress_is_its_parts(ratio):
     [fit], [apart] = kept_apart([x], 0.2, 0)
     calibration = sr.calibrate(r.model, net.layer_inputs(r.model, fit))
     start = sr.eliminate(r.model, calibration, ratio=ratio, feedthrough=True)
-    refitted = sr.refit_network(net, start, [fit], feedthrough=True)
+    refitted = sr.reduction.refit_network(net, start, [fit], feedthrough=True)
 
     def error(model):
         difference = r.network(model, apart) - r.network(r.model, apart)
@@ -136,8 +136,8 @@ def test_bidirectional_network_at_80_percent(method):
     calibration = sr.calibrate(model, net.layer_inputs(model, x))
     small = sr.eliminate(model, calibration, ratio=0.8, feedthrough=True)
     if method == "balanced":
-        small = sr.balance_calibrated(model, calibration, small.orders)
-        small = sr.refit_network(net, small, [x], feedthrough=True)
+        small = sr.reduction.balance_calibrated(model, calibration, small.orders)
+        small = sr.reduction.refit_network(net, small, [x], feedthrough=True)
     elif method == "compress":
         small = sr.compress(net, [x], ratio=0.8, finish=None).model
     assert sum(small.orders.values()) == 51

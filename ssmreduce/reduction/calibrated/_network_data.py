@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..._support.arguments import described, real_number, require_batches, require_kind
-from ...calibration import Moments, layer_moments
+from ...calibration import Moments
+from ...calibration._accumulate import layer_moments
 from ...errors import ArgumentError, NonFiniteError, SelectionError, ShapeError
 from ...models import SSMModel
 from ...networks import Network, sequences_in, take_sequences

@@ -136,7 +136,7 @@ def search_model(
     --------
     >>> import ssmreduce as sr
     >>> model = sr.load("examples/s5_digits/model.safetensors")
-    >>> calibration = sr.calibrate_stationary(model)
+    >>> calibration = sr.calibration.calibrate_stationary(model)
     >>> result = search_model(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())
     101

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..._support.arguments import described, require_kind, whole_number
-from ...calibration import layer_moments, sequences
+from ...calibration._accumulate import layer_moments
+from ...calibration._inputs import sequences
 from ...errors import ArgumentError, SelectionError, UnknownLayerError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE, overwrite_states
