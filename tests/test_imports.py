@@ -71,7 +71,7 @@ SHARED = {
     "systems._real": {"advance", "output_rows", "real_inputs", "real_outputs", "widening", "with_outputs"},
     "systems._systems": {"on_host", "require_diagonal", "take_states"},
 }
-LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
+LAZY = {"torch", "jax", "jaxlib", "flax", "equinox", "matplotlib", "control", "cupy", "numba"}
 # Files that are compiled throughout, or are the engine of a framework, import it where they begin.
 OWN = {
     "_support/exact.py": "numba",
@@ -85,6 +85,9 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
+    **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
+    **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
+    **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
     **{f"networks/_torch_{name}.py": "torch" for name in ("files", "layers", "places", "scan")},
 }
 
@@ -233,7 +236,8 @@ def test_heavy_packages_are_imported_on_use(path):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add(node.module.split(".")[0])
-    assert found & LAZY <= {OWN.get(path.as_posix())}
+    own = OWN.get(path.as_posix(), set())
+    assert found & LAZY <= ({own} if isinstance(own, str) else own)
 
 
 def in_fresh_python(code, tmp_path):
