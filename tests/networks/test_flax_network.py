@@ -26,7 +26,7 @@ LAYERS = [f"params/encoder/layers_{i}/seq" for i in range(4)]
 @cache
 def recorded():
     """Variables, test sequences and what the authors' code returned for them."""
-    variables = sr.unflatten(sr.load(f"{FOLDER}/checkpoint.msgpack", adapter=ADAPTER).params)
+    variables = sr.models.unflatten(sr.load(f"{FOLDER}/checkpoint.msgpack", adapter=ADAPTER).params)
     with np.load(f"{FOLDER}/heldout.npz") as split, np.load(f"{FOLDER}/oracle.npz") as oracle:
         return variables, split["x_test"], oracle["outputs"]
 
@@ -55,7 +55,7 @@ def pruned(model, ratio):
 
 
 def masked(model):
-    return sr.unflatten(sr.export(model, form="mask"))
+    return sr.models.unflatten(sr.export(model, form="mask"))
 
 
 def assert_close(got, expected, tolerance):
@@ -177,7 +177,9 @@ def test_gradients_in_the_systems_are_differences(rng):
             for direction in (1.0, 1j) if np.iscomplexobj(matrix) else (1.0,):
                 step = np.zeros_like(matrix)
                 step.flat[0] = direction * h
-                moved = [sr.replace_system(model, name, _with(model[name], field, matrix + s)) for s in (step, -step)]
+                moved = [
+                    sr.models.replace_system(model, name, _with(model[name], field, matrix + s)) for s in (step, -step)
+                ]
                 up, down = (np.sum(weights * net.outputs(m, x)) for m in moved)
                 wanted = gradient.flat[0].real if direction == 1.0 else gradient.flat[0].imag
                 np.testing.assert_allclose((up - down) / (2 * h), wanted, rtol=1e-6, atol=1e-8)
@@ -321,7 +323,7 @@ def test_layers_are_called_in_any_way(call):
     module, variables, x = around(CALLS[call])
     net = network(module, variables=variables)
     small = sr.prune(net.model, {"params/layer": [0, 2]})
-    expected = module.apply(sr.unflatten(sr.export(small, form="mask")), x)
+    expected = module.apply(sr.models.unflatten(sr.export(small, form="mask")), x)
     assert_close(net.rebuild(small)(x), expected, 1e-5)
     assert_close(net.outputs(small, x), expected, 1e-5)
     assert len(net.layer_inputs(small, x)["params/layer"]) == (8 if call == "twice" else 4)
@@ -372,7 +374,11 @@ def test_what_cannot_be_replaced_is_named():
     broken(lambda layer, u: layer(u)[0], r"'params/layer' returns \(.*\), a.* of shape \(4, 3\)\)", returns="state")
     broken(lambda layer, u: layer(u), "jit, remat, scan or grad", wrap=nn.remat)
     broken(lambda layer, u: {"y": layer(u)}, "returns a dict; give output=", kind=errors.EvaluationError)
-    broken(lambda layer, u: layer(u) if layer.scope.is_mutable_collection("params") else u, "did not call params/layer")
+    broken(
+        lambda layer, u: layer(u) if layer.scope.is_mutable_collection("params") else u,
+        "did not call params/layer",
+        errors.UnknownLayerError,
+    )
     module, variables, x = around(lambda layer, u: layer(u))
     net = network(module, variables=variables)
     with pytest.raises(errors.EvaluationError, match=r"failed when it was called with \(.*shape \(4, 7, 5\)"):
