@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._support.arguments import described
-from ..errors import ArrayKindError, EvaluationError, ShapeError, SSMReduceError
+from ..errors import ArrayKindError, EvaluationError, NotRepresentableError, ShapeError, SSMReduceError
 from ..models import SSMModel, replace_system
 from ..responses import simulate
 from ..systems import DiagonalSSM
@@ -212,10 +212,19 @@ def states_of(model: SSMModel, name: str) -> np.ndarray:
 
 
 def with_systems(model: SSMModel, layers: Mapping[str, tuple[Structure, DiagonalSSM]]) -> SSMModel:
-    """The model with the systems of drop-in layers in place of its own."""
+    """The model with the systems of drop-in layers in place of its own, as parameters of its family where that can be."""
     for name, (structure, ssm) in layers.items():
         valid = np.arange(ssm.order) < np.array(structure.counts)[:, None]
-        model = replace_system(model, name, in_family(model[name], ssm), valid=valid)
+        ssm = in_family(model[name], ssm)
+        try:
+            params = {**model.params, **model.adapter.put(model.params, name, ssm)}
+        except NotRepresentableError:
+            model = replace_system(model, name, ssm, valid=valid)
+            continue
+        keep = {key: index for key, index in model.keep.items() if key != name}
+        keep |= {} if valid.all() else {name: np.flatnonzero(valid)}
+        systems = {key: system for key, system in model.systems.items() if key != name}
+        model = replace(model, params=params, keep=keep, systems=systems)
     return model
 
 

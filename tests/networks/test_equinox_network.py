@@ -138,7 +138,7 @@ def test_reduced_modules_are_read_again(x, kind):
     for again in (network(live), network(live, model=net.model)):
         assert again.model.orders == small.orders
         assert_close(again.outputs(again.model, x), run(live, x), 1e-5)
-        smaller = sr.prune(again.model, {list(again.model)[0]: [0, 1], list(again.model)[1]: [1]})
+        smaller = sr.prune(again.model, dict(zip(again.model, ([0, 1], [1]), strict=True)))
         assert_close(run(again.rebuild(smaller), x), again.outputs(smaller, x), 1e-5)
     assert isinstance(network(live).model.adapter, sr.adapters.DropIn)
     assert isinstance(network(live, model=net.model).model.adapter, sr.adapters.LRU)

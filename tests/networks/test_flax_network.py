@@ -177,9 +177,8 @@ def test_gradients_in_the_systems_are_differences(rng):
             for direction in (1.0, 1j) if np.iscomplexobj(matrix) else (1.0,):
                 step = np.zeros_like(matrix)
                 step.flat[0] = direction * h
-                moved = [
-                    sr.models.replace_system(model, name, _with(model[name], field, matrix + s)) for s in (step, -step)
-                ]
+                systems = (_with(model[name], field, matrix + s) for s in (step, -step))
+                moved = [sr.models.replace_system(model, name, ssm) for ssm in systems]
                 up, down = (np.sum(weights * net.outputs(m, x)) for m in moved)
                 wanted = gradient.flat[0].real if direction == 1.0 else gradient.flat[0].imag
                 np.testing.assert_allclose((up - down) / (2 * h), wanted, rtol=1e-6, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Fine-tuning of reduced Flax networks: the page runs, and one epoch of its recipe repairs LAST at half of the states."""
+"""Fine-tuning of reduced Flax networks: the page runs, and one epoch of its recipe repairs LAST at 50 %."""
 
 import doctest
 from pathlib import Path
