@@ -27,9 +27,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-import networks
-
 import ssmreduce as sr
+from ssmreduce import networks
 
 DATA = ROOT / "tests" / "data"
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -74,7 +73,7 @@ class Case:
         return sr.compress(self.net, [x], ratio=ratio, finish=None, refine=self.refine).model
 
     def layer_inputs(self, model: sr.SSMModel, x: np.ndarray) -> dict[str, np.ndarray]:
-        return networks.layer_inputs(self.network, model, x)
+        return networks.NumpyNetwork(self.network, model=model).layer_inputs(model, x)
 
 
 def training_pool(case: Case) -> np.ndarray:

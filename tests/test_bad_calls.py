@@ -2,13 +2,12 @@
 
 import inspect
 
-import networks
 import numpy as np
 import pytest
 import scipy.signal
 
 import ssmreduce as sr
-from ssmreduce import errors
+from ssmreduce import errors, networks
 
 LAYER = "layers.0.seq"
 DENSE = sr.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]])
@@ -30,7 +29,7 @@ class Journey:
 
     @staticmethod
     def layer_inputs(model, x):
-        return networks.layer_inputs(networks.s5_digits, model, x)
+        return networks.NumpyNetwork(networks.s5_digits, model=model).layer_inputs(model, x)
 
     def calibrate(self, inputs, **options):
         return sr.calibrate(self.model, inputs, **options)

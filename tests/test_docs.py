@@ -6,11 +6,11 @@ import shutil
 import textwrap
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 
 import ssmreduce as sr
+from ssmreduce import networks
 from ssmreduce.cli import main
 from ssmreduce.models._checkpoints import write_file
 from ssmreduce.reduction.calibrated import _compress as calibrated_compress
@@ -77,7 +77,7 @@ def at_hand(model, network, x):
     def accuracy(candidate):
         return float((network(candidate, x).argmax(axis=1) == network(model, x).argmax(axis=1)).mean())
 
-    inputs = networks.layer_inputs(network, model, x)
+    inputs = networks.NumpyNetwork(network, model=model).layer_inputs(model, x)
     u = next(iter(inputs.values()))
     return {
         "sr": sr,

@@ -72,7 +72,7 @@ SHARED = {
     "systems._states": {"require_system", "silence_states", "take_states"},
     "systems._systems": {"on_host", "require_diagonal"},
 }
-LAZY = {"torch", "jax", "jaxlib", "flax", "matplotlib", "control", "cupy", "numba"}
+LAZY = {"torch", "jax", "jaxlib", "flax", "equinox", "matplotlib", "control", "cupy", "numba"}
 # Files that are compiled throughout, or are the engine of a framework, import it where they begin.
 OWN = {
     "_support/compiled.py": "numba",
@@ -89,6 +89,9 @@ OWN = {
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
     **{f"networks/_torch_{name}.py": "torch" for name in ("checks", "files", "layers", "places", "run", "scan")},
+    **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
+    **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
+    **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
 }
 
 PACKAGE = Path(ssmreduce.__file__).parent
@@ -236,7 +239,8 @@ def test_heavy_packages_are_imported_on_use(path):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add(node.module.split(".")[0])
-    assert found & LAZY <= {OWN.get(path.as_posix())}
+    own = OWN.get(path.as_posix(), set())
+    assert found & LAZY <= ({own} if isinstance(own, str) else own)
 
 
 def in_fresh_python(code, tmp_path):

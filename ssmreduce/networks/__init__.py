@@ -5,12 +5,21 @@ from typing import Any
 
 from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
+from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
+from ._live import register_kinds
 from ._numpy import NumpyNetwork
 from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._torch import TorchNetwork
 
 _LAZY = {
+    "EquinoxLayer": "_equinox_layers",
+    "EquinoxNetwork": "_equinox_network",
+    "FlaxLayer": "_flax_layers",
+    "FlaxNetwork": "_flax_network",
+    "NnxLayer": "_nnx_network",
+    "NnxNetwork": "_nnx_network",
+    "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "describe": "_torch_files",
     "empty_layer": "_torch_layers",
@@ -28,14 +37,19 @@ __all__ = [
     "Pullback",
     "TorchNetwork",
     "flax_inputs",
+    "lru_deep",
     "network",
     "register",
     "replace_layers",
+    "s4d_minimal",
+    "s5_digits",
+    "s5_flax",
     "sequences_in",
     "take_sequences",
     "torch_inputs",
 ]
 
+register_kinds()
 register("a function", callable, NumpyNetwork)
 
 

@@ -56,6 +56,8 @@ def replace_layers(module: Any, model: SSMModel, *, inplace: bool = False, batch
     if not is_module(module):
         if inplace:
             raise ArgumentError(f"module is {described(module)}, which cannot be changed in place: leave out inplace")
+        if batch is not None:
+            net.outputs(net.model, batch)
         return net.rebuild(model)
     assert isinstance(net, TorchNetwork)
     net.check(batch) if batch is not None else net.check_layers()

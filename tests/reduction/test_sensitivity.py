@@ -3,13 +3,13 @@
 import json
 from functools import cache
 
-import networks
 import numpy as np
 import pytest
 from support.paths import DATA
 from support.recorded import LRU, S5, calibration_of, net_of, recorded, sequences
 
 import ssmreduce as sr
+from ssmreduce import networks
 from ssmreduce.reduction.calibrated._network_data import kept_apart
 
 BIDIRECTIONAL = DATA / "s5_bidirectional_digits64"

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import cache
 
-import networks
 import numpy as np
 
 import ssmreduce as sr
+from ssmreduce import networks
 from support.paths import DATA
 
 RATIOS = tuple(range(0, 100, 10))
@@ -69,7 +69,7 @@ def sequences(name):
 @cache
 def inputs_of(name, count=300):
     r = recorded(name)
-    return networks.layer_inputs(r.network, r.model, sequences(name)[:count])
+    return networks.NumpyNetwork(r.network, model=r.model).layer_inputs(r.model, sequences(name)[:count])
 
 
 @cache
