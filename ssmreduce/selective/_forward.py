@@ -269,7 +269,7 @@ def readout(layer: Any, y: Array, signals: Signals) -> Array:
 
 
 def output_weights(layer: Any, flat: Array, gate: Array) -> Array:
-    """Factor of each inner channel between the recurrence and ``out_proj``; for Mamba-2 it depends on y through the RMS."""
+    """Factor of each inner channel between the recurrence and ``out_proj``; with a norm it depends on y."""
     weights = silu(gate)
     if layer.kind == "mamba1" or layer.norm_weight is None:
         return weights
