@@ -71,7 +71,7 @@ def features_mamba1(x, dt, A, B, weights, state, features, energy, reverse):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def features_mamba2(x, dt, A, B, weights, state, features, energy):
-    """Weighted sums of the rows of the state; weights (b, L, q, H, P), features (b, L, q, G, n), energy (b, L, G, n)."""
+    """As `features_mamba1`: weights (b, L, q, H, P), features (b, L, q, G, n), energy (b, L, G, n)."""
     batch, length, heads, width = x.shape
     groups, order, probes = B.shape[2], B.shape[3], weights.shape[2]
     per_group = heads // groups
