@@ -6,13 +6,27 @@ from typing import Any
 from ..errors import AdapterError, IncompleteLayerError
 from ._base import Adapter, Layout, Tensor
 from ._lru import LRU
+from ._mamba import MambaAdapter, mamba_adapter
 from ._s4d import S4D
 from ._s5 import S5, S5PyTorch
 
 ADAPTERS: dict[str, type[Adapter]] = {cls.name: cls for cls in (S5, S5PyTorch, S4D, LRU)}
 """The families that are looked for in a checkpoint, by name."""
 
-__all__ = ["ADAPTERS", "LRU", "S4D", "S5", "Adapter", "Layout", "S5PyTorch", "Tensor", "detect", "layers_of"]
+__all__ = [
+    "ADAPTERS",
+    "LRU",
+    "S4D",
+    "S5",
+    "Adapter",
+    "Layout",
+    "MambaAdapter",
+    "S5PyTorch",
+    "Tensor",
+    "detect",
+    "layers_of",
+    "mamba_adapter",
+]
 
 
 def detect(params: Mapping[str, Any]) -> Adapter:

@@ -1,8 +1,26 @@
 """Live networks around the layers."""
 
+from typing import Any
+
 from ._capture import flax_inputs, torch_inputs
+from ._selective import mixer_layer, replace_mixers, selective_mixers
+from ._walk import Visit, walk
 
 __all__ = [
+    "SelectiveMixer",
+    "Visit",
     "flax_inputs",
+    "mixer_layer",
+    "replace_mixers",
+    "selective_mixers",
     "torch_inputs",
+    "walk",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SelectiveMixer":
+        from ._mixers import SelectiveMixer
+
+        return SelectiveMixer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

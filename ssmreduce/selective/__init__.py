@@ -3,6 +3,8 @@
 from ._forward import LayerState, initial_state, run, simulate, step
 from ._layers import Mamba1SSM, Mamba2SSM, SelectiveSSM, random_layer
 from ._moments import SelectiveMoments, relative_error, selective_moments
+from ._reduce import reduce_selective
+from ._refine import Refined, refine
 from ._rotation import alternate, balanced_values, rotate
 from ._scores import highest, selective_scores
 from ._states import absorb, silence_states, take_states
@@ -12,6 +14,7 @@ __all__ = [
     "LayerState",
     "Mamba1SSM",
     "Mamba2SSM",
+    "Refined",
     "SelectiveMoments",
     "SelectiveSSM",
     "absorb",
@@ -20,6 +23,8 @@ __all__ = [
     "highest",
     "initial_state",
     "random_layer",
+    "reduce_selective",
+    "refine",
     "relative_error",
     "rotate",
     "run",

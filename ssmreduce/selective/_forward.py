@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ArrayKindError, NotCausalError, ShapeError
 from ._functions import exp, is_numpy, join, linear, rms_scale, silu, softplus, zeros
-from ._layers import Array, Mamba1SSM, Mamba2SSM, SelectiveSSM
+from ._layers import Array, Mamba2SSM, SelectiveSSM
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,17 +158,27 @@ def step(layer: SelectiveSSM, u: Array, state: LayerState) -> tuple[Array, Layer
     return y[:, 0], state
 
 
-def project(layer: Any, u: Array, conv_state: Array) -> Signals:
-    """Everything before the recurrence."""
-    projected = linear(u, layer.in_proj, layer.in_bias)
+def project(layer: Any, u: Array, before: Array) -> Signals:
+    """Everything ahead of the recurrence; `before` holds the past inputs of the convolution."""
+    return signals_of(layer, linear(u, layer.in_proj, layer.in_bias), before)
+
+
+def conv_input(layer: Any, projected: Array) -> Array:
+    """The part of the projected input that the convolution reads."""
     if layer.kind == "mamba1":
-        return _project_mamba1(layer, projected, conv_state)
-    return _project_mamba2(layer, projected, conv_state)
+        return projected[..., : layer.inner]
+    return projected[..., layer.inner : -layer.heads]
 
 
-def _project_mamba1(layer: Mamba1SSM, projected: Array, conv_state: Array) -> Signals:
+def signals_of(layer: Any, projected: Array, before: Array) -> Signals:
+    """Everything between the input projection and the recurrence."""
+    signals = _signals_mamba1 if layer.kind == "mamba1" else _signals_mamba2
+    return signals(layer, projected, before)
+
+
+def _signals_mamba1(layer: Any, projected: Array, before: Array) -> Signals:
     x, gate = projected[..., : layer.inner], projected[..., layer.inner :]
-    x, conv_state = convolve(x, layer.conv, layer.conv_bias, conv_state, layer.ahead)
+    x, conv_state = convolve(x, layer.conv, layer.conv_bias, before, layer.ahead)
     x = silu(x)
     low = linear(x, layer.x_proj, layer.x_bias)
     rank, rows = layer.rank, layer.rows
@@ -185,10 +195,10 @@ def _project_mamba1(layer: Mamba1SSM, projected: Array, conv_state: Array) -> Si
     return Signals(x, softplus(linear(dt, layer.dt_proj, layer.dt_bias)) + layer.dt_floor, B, C, gate, conv_state)
 
 
-def _project_mamba2(layer: Mamba2SSM, projected: Array, conv_state: Array) -> Signals:
+def _signals_mamba2(layer: Any, projected: Array, before: Array) -> Signals:
     inner, heads, states = layer.inner, layer.heads, layer.groups * layer.rows
     gate, signal, dt = projected[..., :inner], projected[..., inner:-heads], projected[..., -heads:]
-    signal, conv_state = convolve(signal, layer.conv, layer.conv_bias, conv_state)
+    signal, conv_state = convolve(signal, layer.conv, layer.conv_bias, before)
     signal = silu(signal)
     batch, length = (int(n) for n in signal.shape[:2])
     B, C = (
