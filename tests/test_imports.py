@@ -53,6 +53,8 @@ SHARED = {
     "models._model": {"FORMS", "MODEL_ADVICE", "overwrite_states"},
     "norms._gramians": {"real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
+    "selective._forward": {"Signals", "conv_input", "readout", "recur", "signals_of"},
+    "selective._functions": {"linear"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
     "systems._batches": {"batched", "difference", "joined", "single_systems", "stable_part"},
     "systems._discretize": {"METHODS"},
@@ -75,6 +77,9 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
+    "selective/_loops.py": "numba",
+    "selective/_torch_scan.py": "torch",
+    "networks/_mixers.py": "torch",
 }
 
 PACKAGE = Path(ssmreduce.__file__).parent

@@ -9,17 +9,9 @@ import numpy as np
 from ..errors import IncompleteLayerError, NotRepresentableError, UnknownLayerError
 from ..selective import Mamba1SSM, Mamba2SSM, SelectiveSSM
 
-MAMBA1 = (
-    "in_proj.weight",
-    "conv1d.weight",
-    "x_proj.weight",
-    "dt_proj.weight",
-    "dt_proj.bias",
-    "A_log",
-    "D",
-    "out_proj.weight",
-)
-MAMBA2 = ("in_proj.weight", "conv1d.weight", "dt_bias", "A_log", "D", "out_proj.weight")
+MAMBA = ("in_proj.weight", "conv1d.weight", "A_log", "D", "out_proj.weight")
+MAMBA1 = (*MAMBA, "x_proj.weight", "dt_proj.weight", "dt_proj.bias")
+MAMBA2 = (*MAMBA, "dt_bias")
 OPTIONAL = {"in_bias": "in_proj.bias", "conv_bias": "conv1d.bias", "out_bias": "out_proj.bias"}
 NORMS = {"dt_norm": "dt_layernorm.weight", "B_norm": "b_layernorm.weight", "C_norm": "c_layernorm.weight"}
 
@@ -100,7 +92,9 @@ class MambaAdapter:
 
     def _get_mamba1(self, read: "_Reader") -> Mamba1SSM:
         read.require(MAMBA1)
-        norms = {} if self.states_norm_eps is None else {key: read.optional(name) for key, name in NORMS.items()}
+        extra: dict[str, Any] = {key: read.optional(name) for key, name in OPTIONAL.items()}
+        if self.states_norm_eps is not None:
+            extra |= {key: read.optional(name) for key, name in NORMS.items()}
         return Mamba1SSM(
             in_proj=read("in_proj.weight"),
             conv=read("conv1d.weight")[:, 0],
@@ -112,8 +106,7 @@ class MambaAdapter:
             out_proj=read("out_proj.weight"),
             x_bias=read.optional("x_proj.bias"),
             norm_eps=self.states_norm_eps,
-            **{key: read.optional(name) for key, name in OPTIONAL.items()},
-            **norms,
+            **extra,
         )
 
     def _get_mamba2(self, read: "_Reader") -> Mamba2SSM:
@@ -228,6 +221,7 @@ class _Reader:
             raise IncompleteLayerError(f"the layer {self.prefix.rstrip('.')!r} has no {', '.join(missing)}")
 
 
+_TRANSFORMERS = {"groups": "mamba_n_groups", "norm_eps": "rms_norm_eps", "dt_limit": "time_step_limit"}
 CONFIGS: dict[str, dict[str, str]] = {
     "mamba": {"order": "state_size"},
     "falcon_mamba": {"order": "state_size", "states_norm_eps": "mixer_rms_eps"},
@@ -238,18 +232,8 @@ CONFIGS: dict[str, dict[str, str]] = {
         "norm_eps": "layer_norm_epsilon",
         "dt_limit": "time_step_limit",
     },
-    "bamba": {
-        "order": "mamba_d_state",
-        "groups": "mamba_n_groups",
-        "norm_eps": "rms_norm_eps",
-        "dt_limit": "time_step_limit",
-    },
-    "granitemoehybrid": {
-        "order": "mamba_d_state",
-        "groups": "mamba_n_groups",
-        "norm_eps": "rms_norm_eps",
-        "dt_limit": "time_step_limit",
-    },
+    "bamba": {"order": "mamba_d_state", **_TRANSFORMERS},
+    "granitemoehybrid": {"order": "mamba_d_state", **_TRANSFORMERS},
     "zamba2": {"order": "mamba_d_state", "groups": "mamba_ngroups", "dt_from": "time_step_min"},
     "nemotron_h": {
         "order": "ssm_state_size",
@@ -259,10 +243,8 @@ CONFIGS: dict[str, dict[str, str]] = {
     },
     "falcon_h1": {
         "order": "mamba_d_state",
-        "groups": "mamba_n_groups",
-        "norm_eps": "rms_norm_eps",
+        **_TRANSFORMERS,
         "norm_before_gate": "mamba_norm_before_gate",
-        "dt_limit": "time_step_limit",
         "scale": "ssm_in_multiplier",
         "multipliers": "ssm_multipliers",
     },

@@ -1,4 +1,4 @@
-"""Drop-in mixers for PyTorch: reduced Mamba-1 and Mamba-2 layers with the call signature and the cache of transformers."""
+"""Drop-in mixers for PyTorch: reduced Mamba-1 and Mamba-2 layers, called and cached as in transformers."""
 
 from dataclasses import fields, replace
 from typing import Any
@@ -13,6 +13,9 @@ from ..selective._functions import linear
 
 INTERMEDIATE = torch.float32
 """Precision of the recurrence where the weights have less."""
+
+SIZES = ("inner", "taps", "order", "groups", "rows", "rank", "heads", "head_dim", "causal", "inputs", "outputs")
+"""Properties of a layer that the mixer holds as attributes."""
 
 
 class SelectiveMixer(torch.nn.Module):
@@ -59,7 +62,7 @@ class SelectiveMixer(torch.nn.Module):
             elif isinstance(value, np.ndarray):
                 parameter = torch.nn.Parameter(torch.as_tensor(value).to(dtype=dtype, device=device))
                 self.register_parameter(field.name, parameter)
-            elif value is None:
+            elif value is None and field.name != "norm_eps":
                 self.register_parameter(field.name, None)
             else:
                 setattr(self, field.name, value)
@@ -78,8 +81,6 @@ class SelectiveMixer(torch.nn.Module):
         ):
             if not hasattr(self, name) and hasattr(layer, name):
                 setattr(self, name, getattr(layer, name))
-        if layer.kind == "mamba1" and layer.norm_eps is None:
-            self.norm_eps = None
 
     @property
     def ssm_state_size(self) -> int:

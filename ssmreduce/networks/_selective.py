@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from .._optional import optional_import
+from .._support.optional import optional_import
 from ..adapters._mamba import MambaAdapter
 from ..errors import NotRepresentableError, UnknownLayerError
 from ..selective import SelectiveSSM
@@ -93,7 +93,8 @@ def mixer_adapter(mixer: Any) -> MambaAdapter:
         eps = None if norm is None else float(_first(norm, ("eps", "variance_epsilon"), 1e-6))
         return MambaAdapter(states_norm_eps=eps)
     groups = int(_first(mixer, ("n_groups", "ngroups"), 1))
-    norm, scale, factors = getattr(mixer, "norm", None), float(getattr(mixer, "ssm_in_multiplier", 1.0)), None
+    norm: Any = getattr(mixer, "norm", None)
+    scale, factors = float(getattr(mixer, "ssm_in_multiplier", 1.0)), None
     if hasattr(mixer, "mup_vector"):
         factors = _part_factors(mixer)
     inner = int(mixer.out_proj.weight.shape[1])

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import require_batches
-from .._optional import optional_import
+from .._support.arguments import require_batches
+from .._support.optional import optional_import
 from ..errors import NotRepresentableError
 from ..selective import SelectiveSSM
 from ._selective import mixer_layer, selective_mixers, set_mixer

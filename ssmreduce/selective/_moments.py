@@ -15,6 +15,9 @@ EXACT_WIDTH = 64
 JOINT_ENTRIES = 64**4
 """Up to this many entries per group the joint moments of contributions and readouts are kept by default."""
 
+TOKENS = 2048
+"""Tokens taken together, whole sequences at least: what bounds the memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class SelectiveMoments:
@@ -93,7 +96,8 @@ def selective_moments(
 ) -> SelectiveMoments:
     r"""Second moments of the contributions of the states of a layer.
 
-    Memory does not grow with the number of sequences. Moments of several calls are summed with ``+``.
+    Memory does not grow with the number of sequences, which are taken a few at a time. Moments of several calls are
+    summed with ``+``.
 
     Parameters
     ----------
@@ -147,26 +151,28 @@ def selective_moments(
         joint = layer.order**4 <= JOINT_ENTRIES
     rng = np.random.default_rng(seed)
     total: SelectiveMoments | None = None
-    for k in range(len(u)):
-        wanted = None if target is None else target[k : k + 1]
-        moments = _of_sequence(layer, u[k : k + 1], wanted, joint, probes, rng)
+    together = max(1, TOKENS // u.shape[1])
+    for k in range(0, len(u), together):
+        wanted = None if target is None else target[k : k + together]
+        moments = _of_sequences(layer, u[k : k + together], wanted, joint, probes, rng)
         total = moments if total is None else total + moments
     if total is None:
         raise ShapeError("u holds no sequence")
     return total
 
 
-def _of_sequence(
+def _of_sequences(
     layer: Any, u: np.ndarray, target: np.ndarray | None, joint: bool, probes: int | None, rng: np.random.Generator
 ) -> SelectiveMoments:
     signals, weights, delta = _around(layer, u, target)
-    directions = _directions(layer, u.shape[1], probes, u.dtype, rng)  # (1 or L, q, d)
-    combined = np.matmul(directions, layer.out_proj) * weights[0][:, None]  # (L, q, I)
-    features, squares = _features(layer, signals, combined[None])
+    tokens = u.shape[0] * u.shape[1]
+    directions = _directions(layer, tokens, probes, u.dtype, rng)  # (1 or T, q, d)
+    combined = np.matmul(directions, layer.out_proj) * weights.reshape(tokens, 1, layer.inner)  # (T, q, I)
+    features, squares = _features(layer, signals, combined.reshape(*u.shape[:2], -1, layer.inner))
     scale = 1 if probes is None else 1 / np.sqrt(probes)
-    features = features.astype(np.float64) * scale  # (L, q, G, N)
-    C = signals.C.reshape(u.shape[1], layer.groups, layer.order).astype(np.float64)
-    wanted = np.einsum("lqd,ld->lq", np.broadcast_to(directions, (u.shape[1], *directions.shape[1:])), delta) * scale
+    features = features.astype(np.float64) * scale  # (T, q, G, N)
+    C = signals.C.reshape(tokens, layer.groups, layer.order).astype(np.float64)
+    wanted = np.matmul(directions, delta.reshape(tokens, -1, 1))[..., 0] * scale
     return _summed(features, squares.astype(np.float64), C, wanted / layer.groups, joint)
 
 
@@ -177,40 +183,40 @@ def _around(layer: Any, u: np.ndarray, target: np.ndarray | None) -> tuple[Signa
     y, _ = recur(layer, signals, start.ssm)
     weights = output_weights(layer, y.reshape(*signals.gate.shape), signals.gate)
     if target is None:
-        return signals, weights, np.zeros((u.shape[1], layer.outputs))
-    return signals, weights, (target - readout(layer, y, signals))[0].astype(np.float64)
+        return signals, weights, np.zeros((*u.shape[:2], layer.outputs))
+    return signals, weights, (target - readout(layer, y, signals)).astype(np.float64)
 
 
-def _directions(layer: Any, length: int, probes: int | None, dtype: Any, rng: np.random.Generator) -> np.ndarray:
+def _directions(layer: Any, tokens: int, probes: int | None, dtype: Any, rng: np.random.Generator) -> np.ndarray:
     if probes is None:
         return np.eye(layer.outputs, dtype=dtype)[None]
-    return (2 * rng.integers(0, 2, (length, probes, layer.outputs)) - 1).astype(dtype)
+    return (2 * rng.integers(0, 2, (tokens, probes, layer.outputs)) - 1).astype(dtype)
 
 
 def _features(layer: Any, signals: Signals, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sums of the rows of the states (L, q, G, n), and sums of their squares (L, G, n), of one sequence."""
+    """Weighted sums of the rows of the states (T, q, G, n), and sums of their squares (T, G, n)."""
     from ._loops import features_mamba1, features_mamba2
 
     x, dt, B, weights = (np.ascontiguousarray(v) for v in (signals.x, signals.dt, signals.B, weights))
     A = np.ascontiguousarray(-np.exp(layer.A_log))
-    length, probes = weights.shape[1:3]
-    features = np.zeros((1, length, probes, layer.groups, layer.order), dtype=x.dtype)
-    squares = np.zeros((1, length, layer.groups, layer.order), dtype=x.dtype)
-    state = initial_state(layer, 1).ssm
+    batch, length, probes = weights.shape[:3]
+    features = np.zeros((batch, length, probes, layer.groups, layer.order), dtype=x.dtype)
+    squares = np.zeros((batch, length, layer.groups, layer.order), dtype=x.dtype)
+    state = initial_state(layer, batch).ssm
     if layer.kind == "mamba2":
-        weights = weights.reshape(1, length, probes, layer.heads, layer.head_dim)
+        weights = weights.reshape(batch, length, probes, layer.heads, layer.head_dim)
         features_mamba2(x, dt, A, B, weights, state, features, squares)
     else:
         features_mamba1(x, dt, A, B, weights, state, features, squares, False)
         if layer.bidirectional:
             features_mamba1(x, dt, A, B, weights, np.zeros_like(state), features, squares, True)
-    return features[0], squares[0]
+    return features.reshape(-1, *features.shape[2:]), squares.reshape(-1, *squares.shape[2:])
 
 
 def _summed(
     features: np.ndarray, squares: np.ndarray, C: np.ndarray, wanted: np.ndarray, joint: bool
 ) -> SelectiveMoments:
-    """Sums over the tokens: features (L, q, G, N), squares and C (L, G, N), wanted (L, q)."""
+    """Sums over the tokens: features (T, q, G, N), squares and C (T, G, N), wanted (T, q)."""
     length, groups, order = C.shape
     outputs = np.einsum("lqgn,lgn->lqg", features, C, optimize=True) + wanted[:, :, None]
     stacked = features.transpose(2, 0, 1, 3).reshape(groups, -1, order)

@@ -30,8 +30,8 @@ def method_steps(method: str, kind: str) -> tuple[str, ...]:
     first, *rest = method.split("+")
     if first not in FIRST_STEPS or any(step not in NEXT_STEPS for step in rest):
         raise UnknownNameError(
-            f"there is no method {method!r}; give one of {', '.join(FIRST_STEPS)}, and behind it +als (after rotate) or "
-            "+refine"
+            f"there is no method {method!r}; give one of {', '.join(FIRST_STEPS)}, and behind it +als (after rotate) "
+            "or +refine"
         )
     if first == "rotate" and kind == "mamba1":
         raise SelectionError(

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import random_numbers
-from .._optional import optional_import
+from .._support.arguments import random_numbers
+from .._support.optional import optional_import
 from ..errors import SelectionError, ShapeError
 from ._forward import simulate
 
