@@ -6,7 +6,7 @@ from typing import Any
 from ..errors import AdapterError, IncompleteLayerError
 from ._base import Adapter, Layout, Tensor
 from ._lru import LRU
-from ._mamba import MambaAdapter, mamba_adapter
+from ._mamba import MambaAdapter, mamba_adapter, order_key
 from ._s4d import S4D
 from ._s5 import S5, S5PyTorch
 
@@ -26,6 +26,7 @@ __all__ = [
     "detect",
     "layers_of",
     "mamba_adapter",
+    "order_key",
 ]
 
 

@@ -146,25 +146,32 @@ class MambaAdapter:
         ------
         UnknownLayerError
         NotRepresentableError
-            The layer mixes its states behind a nonlinearity or a norm: stock code has no place for the mix.
+            See `tensors`.
         """
         prefix = f"{name}." if name else ""
         old = self.get(params, name)
-        if (
-            layer.kind != old.kind
-            or getattr(layer, "mix_C", None) is not None
-            or getattr(layer, "take_B", None) is not None
-        ):
+        if layer.kind != old.kind:
+            raise NotRepresentableError(f"the layer {name!r} is of kind {old.kind} and cannot become {layer.kind}")
+        changed = dict(params)
+        for key, value in self.tensors(layer).items():
+            changed[prefix + key] = value.astype(np.asarray(params[prefix + key]).dtype)
+        return changed
+
+    def tensors(self, layer: SelectiveSSM) -> dict[str, np.ndarray]:
+        """The tensors of a layer under the names of stock code.
+
+        Raises
+        ------
+        NotRepresentableError
+            The layer mixes its states behind a nonlinearity or a norm: stock code has no place for the mix.
+        """
+        if getattr(layer, "mix_C", None) is not None or getattr(layer, "take_B", None) is not None:
             raise NotRepresentableError(
-                f"the layer {name!r} mixes or picks states in a way that stock code cannot hold; absorb the mix "
-                "(Mamba-1), choose a reduction that selects states, or use drop-in layers"
+                "the layer mixes or picks states in a way that stock code cannot hold; absorb the mix (Mamba-1), "
+                "choose a reduction that selects states, or use drop-in layers"
             )
         tensors = _tensors_mamba1(layer) if isinstance(layer, Mamba1SSM) else self._tensors_mamba2(layer)
-        changed = dict(params)
-        for key, value in tensors.items():
-            if value is not None:
-                changed[prefix + key] = value.astype(np.asarray(params[prefix + key]).dtype)
-        return changed
+        return {key: value for key, value in tensors.items() if value is not None}
 
     def _tensors_mamba2(self, layer: Any) -> dict[str, np.ndarray | None]:
         rows = self._row_factors(layer.inner, len(layer.conv), len(layer.in_proj))

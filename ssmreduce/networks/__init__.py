@@ -3,15 +3,20 @@
 from typing import Any
 
 from ._capture import flax_inputs, torch_inputs
+from ._folders import load_selective, save_selective
 from ._selective import mixer_layer, replace_mixers, selective_mixers
-from ._walk import Visit, walk
+from ._walk import Visit, call_network, evaluating, walk
 
 __all__ = [
     "SelectiveMixer",
     "Visit",
+    "call_network",
+    "evaluating",
     "flax_inputs",
+    "load_selective",
     "mixer_layer",
     "replace_mixers",
+    "save_selective",
     "selective_mixers",
     "torch_inputs",
     "walk",

@@ -50,6 +50,21 @@ class SelectiveMixer(torch.nn.Module):
     torch.Size([2, 5, 8])
     """
 
+    kind: str
+    inner: int
+    heads: int
+    head_dim: int
+    order: int
+    groups: int
+    taps: int
+    causal: bool
+    A_log: Any
+    D: Any
+    in_proj: Any
+    in_bias: Any
+    adapter: Any = None
+    """How stock code names and scales the weights, where the mixer took the place of a stock one."""
+
     def __init__(self, layer: Any, layer_idx: int | None = None, dtype: Any = torch.float32, device: Any = None):
         super().__init__()
         self.kind = layer.kind

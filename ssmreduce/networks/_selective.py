@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._support.optional import optional_import
-from ..adapters._mamba import MambaAdapter
+from ..adapters import MambaAdapter
 from ..errors import NotRepresentableError, UnknownLayerError
 from ..selective import SelectiveSSM
 
@@ -89,8 +89,8 @@ def mixer_layer(mixer: Any) -> SelectiveSSM:
 def mixer_adapter(mixer: Any) -> MambaAdapter:
     """Adapter with the flags that a live mixer holds as attributes."""
     if hasattr(mixer, "x_proj"):
-        norm = getattr(mixer, "b_layernorm", None)
-        eps = None if norm is None else float(_first(norm, ("eps", "variance_epsilon"), 1e-6))
+        states_norm = getattr(mixer, "b_layernorm", None)
+        eps = None if states_norm is None else float(_first(states_norm, ("eps", "variance_epsilon"), 1e-6))
         return MambaAdapter(states_norm_eps=eps)
     groups = int(_first(mixer, ("n_groups", "ngroups"), 1))
     norm: Any = getattr(mixer, "norm", None)
@@ -173,6 +173,7 @@ def set_mixer(module: Any, name: str, layer: SelectiveSSM) -> Any:
     old = module.get_submodule(name)
     weight = old.in_proj if isinstance(old, SelectiveMixer) else old.in_proj.weight
     new = SelectiveMixer(layer, getattr(old, "layer_idx", None), weight.dtype, weight.device)
+    new.adapter = old.adapter if isinstance(old, SelectiveMixer) else mixer_adapter(old)
     for attribute in ("layer_type", "activation"):  # transformers' blocks read these of their mixers
         if hasattr(old, attribute):
             setattr(new, attribute, getattr(old, attribute))

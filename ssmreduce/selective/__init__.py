@@ -3,7 +3,7 @@
 from ._forward import LayerState, initial_state, run, simulate, step
 from ._layers import Mamba1SSM, Mamba2SSM, SelectiveSSM, random_layer
 from ._moments import SelectiveMoments, relative_error, selective_moments
-from ._reduce import reduce_selective
+from ._reduce import method_steps, reduce_selective
 from ._refine import Refined, refine
 from ._rotation import alternate, balanced_values, rotate
 from ._scores import highest, selective_scores
@@ -22,6 +22,7 @@ __all__ = [
     "balanced_values",
     "highest",
     "initial_state",
+    "method_steps",
     "random_layer",
     "reduce_selective",
     "refine",

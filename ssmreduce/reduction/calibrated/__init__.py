@@ -5,16 +5,20 @@ from ._compress import compress
 from ._elimination import EliminationPath, LayerPath, eliminate, elimination_path, elimination_scores
 from ._refit import refit
 from ._search import Search, SearchPoint, search
+from ._selective import Candidate, SelectiveCompression, compress_selective, search_selective
 from ._sensitivity import output_sensitivity
 from ._sequential import recalibrate
 
 __all__ = [
+    "Candidate",
     "EliminationPath",
     "LayerPath",
     "Search",
     "SearchPoint",
+    "SelectiveCompression",
     "balance_calibrated",
     "compress",
+    "compress_selective",
     "eliminate",
     "elimination_path",
     "elimination_scores",
@@ -22,4 +26,5 @@ __all__ = [
     "recalibrate",
     "refit",
     "search",
+    "search_selective",
 ]
