@@ -63,6 +63,8 @@ SHARED = {
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
+    "selective._forward": {"Signals", "conv_input", "readout", "recur", "signals_of"},
+    "selective._functions": {"linear"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
     "systems._batches": {"batched", "difference", "joined", "single_systems", "stable_part"},
     "systems._discretize": {"METHODS"},
@@ -92,6 +94,9 @@ OWN = {
     **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
+    "selective/_loops.py": "numba",
+    "selective/_torch_scan.py": "torch",
+    "networks/_mixers.py": "torch",
 }
 
 PACKAGE = Path(ssmreduce.__file__).parent

@@ -21,7 +21,7 @@ _LEFTOVER = re.compile(r"\.ssmreduce-[0-9a-f]+\.tmp")
 
 
 def write_whole(
-    path: str | os.PathLike, write: Callable[[BinaryIO], None], check: Callable[[Path], None] | None = None
+    path: str | os.PathLike, write: Callable[[BinaryIO], object], check: Callable[[Path], None] | None = None
 ) -> None:
     """Write a temporary file beside the path, check it, and give it the place and the permissions of the old one.
 

@@ -12,6 +12,7 @@ from ._flowstate import FlowState
 from ._layout import ABSENT, Layout, Tensor
 from ._linoss import LinOSS
 from ._lru import LRU
+from ._mamba import MambaAdapter, mamba_adapter, order_key
 from ._registry import ADAPTERS, families
 from ._s4block import S4Block
 from ._s4d import S4D
@@ -38,10 +39,13 @@ __all__ = [
     "Layout",
     "LinOSS",
     "LrnnxS5",
+    "MambaAdapter",
     "S4Block",
     "S5PyTorch",
     "Tensor",
     "detect",
     "families",
     "layers_of",
+    "mamba_adapter",
+    "order_key",
 ]

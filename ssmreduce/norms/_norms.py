@@ -165,9 +165,9 @@ def h2_norm(ssm: DiagonalSSM | StateSpace) -> Array:
     -----
     The terms are compared with their sum. Where more than three digits of it cancel (nearly equal poles with large
     residues of opposite sign), it comes from a Cauchy factor of the Gramian instead, in which half as many digits
-    cancel, and for NumPy arrays where these are more than three as well, from one in twice the working precision: the relative
-    error of the result stays below about 1e-12. JAX transformations, in which nothing can be compared, have the closed
-    form alone. See the theory page on Gramians, section "Where states cancel".
+    cancel, and for NumPy arrays where these are more than three as well, from one in twice the working precision:
+    the relative error of the result stays below about 1e-12. JAX transformations, in which nothing can be
+    compared, have the closed form alone. See the theory page on Gramians, section "Where states cancel".
 
     Examples
     --------

@@ -6,16 +6,20 @@ from ._elimination import EliminationPath, LayerPath, eliminate, elimination_pat
 from ._refit import refit
 from ._search import Search, SearchPoint, search_model
 from ._search_network import search, search_network
+from ._selective import Candidate, SelectiveCompression, compress_selective, search_selective
 from ._sensitivity import output_sensitivity
 from ._sequential import refit_network
 
 __all__ = [
+    "Candidate",
     "EliminationPath",
     "LayerPath",
     "Search",
     "SearchPoint",
+    "SelectiveCompression",
     "balance_calibrated",
     "compress",
+    "compress_selective",
     "eliminate",
     "elimination_path",
     "elimination_scores",
@@ -25,4 +29,5 @@ __all__ = [
     "search",
     "search_model",
     "search_network",
+    "search_selective",
 ]

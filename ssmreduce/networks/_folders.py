@@ -1,0 +1,178 @@
+"""Folders in Hugging Face form of networks with selective mixers: stock ones where stock code can hold them."""
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._support.optional import optional_import
+from .._support.whole import write_whole
+from ..adapters import order_key
+from ..errors import CheckpointFormatError, MissingFileError, NotRepresentableError
+from ..selective import Mamba1SSM, Mamba2SSM
+from ._selective import selective_mixers, set_mixer
+
+KEY = "ssmreduce_mixers"
+"""Entry of config.json that describes drop-in mixers."""
+
+
+def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None = None) -> bool:
+    """Write a transformers model, whose mixers may be drop-in ones, as a folder.
+
+    Where all mixers have the same order and no mix, the folder is a stock one, with the smaller state size in its
+    config.json: ``from_pretrained`` of transformers loads it, and so does other software. Otherwise the config.json
+    describes the drop-in mixers, and `load_selective` loads the folder.
+
+    Parameters
+    ----------
+    module : transformers.PreTrainedModel
+    path : path
+        Folder; made where it is missing.
+    stock : bool, optional
+        True: raise where the folder cannot be a stock one; False: keep drop-in mixers in any case.
+
+    Returns
+    -------
+    bool
+        Whether the folder is a stock one.
+
+    Raises
+    ------
+    NotRepresentableError
+        ``stock=True``, and the mixers cannot be held by stock code.
+    WriteError, MissingDependencyError
+
+    Examples
+    --------
+    >>> from ssmreduce.networks import load_selective, save_selective
+    >>> is_stock = save_selective(small, "small")  # doctest: +SKIP
+    >>> small = load_selective("small")  # doctest: +SKIP
+    """
+    from ._mixers import SelectiveMixer
+
+    mixers = {name: m for name, m in selective_mixers(module).items() if isinstance(m, SelectiveMixer)}
+    config = json.loads(module.config.to_json_string(use_diff=False))
+    state = dict(module.state_dict())
+    if stock is not False:
+        try:
+            config, state = _as_stock(mixers, config, state)
+            _write(path, config, state, module)
+            return True
+        except NotRepresentableError:
+            if stock:
+                raise
+    config[KEY] = {name: _described(mixer) for name, mixer in mixers.items()}
+    _write(path, config, state, module)
+    return False
+
+
+def _as_stock(mixers: dict[str, Any], config: dict[str, Any], state: dict[str, Any]) -> tuple[dict, dict]:
+    torch = optional_import("torch", "torch")
+    orders = {mixer.order for mixer in mixers.values()}
+    if len(orders) > 1 or (mixers and len(mixers) != len(_mixer_names(state))):
+        raise NotRepresentableError("stock code has one number of states for all layers; keep drop-in mixers")
+    state = dict(state)
+    for name, mixer in mixers.items():
+        if mixer.adapter is None:
+            raise NotRepresentableError(f"the mixer {name!r} did not take the place of a stock one")
+        tensors = mixer.adapter.tensors(mixer.layer())
+        for key in [key for key in state if key.startswith(f"{name}.")]:
+            del state[key]
+        for key, value in tensors.items():
+            state[f"{name}.{key}"] = torch.as_tensor(value).to(mixer.in_proj.dtype).contiguous()
+    return (config | {order_key(config): orders.pop()} if orders else config), state
+
+
+def _mixer_names(state: dict[str, Any]) -> list[str]:
+    return [key for key in state if key.endswith(".A_log")]
+
+
+def _described(mixer: Any) -> dict[str, Any]:
+    """Shapes of the arrays and values of the other fields of a layer, and its adapter."""
+    layer = mixer.layer()
+    entry: dict[str, Any] = {"kind": layer.kind, "arrays": {}, "values": {}}
+    for field in fields(layer):
+        value = getattr(layer, field.name)
+        if isinstance(value, np.ndarray):
+            entry["arrays"][field.name] = list(value.shape)
+        elif value is not None:
+            entry["values"][field.name] = list(value) if isinstance(value, tuple) else value
+    return entry
+
+
+def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any], module: Any) -> None:
+    optional_import("torch", "torch")
+    from safetensors.torch import save
+
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for tied in getattr(module, "_tied_weights_keys", None) or ():
+        if config.get("tie_word_embeddings"):
+            state = {key: value for key, value in state.items() if key != tied}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    write_whole(folder / "model.safetensors", lambda file: file.write(save(tensors, metadata={"format": "pt"})))
+    text = json.dumps(config, indent=2).replace("Infinity", "1e+38")  # JSON has no infinity
+    write_whole(folder / "config.json", lambda file: file.write(f"{text}\n".encode()))
+
+
+def load_selective(path: str | os.PathLike, **options: Any) -> Any:
+    """Load a folder that `save_selective` wrote, or any stock one, as a causal language model of transformers.
+
+    Parameters
+    ----------
+    path : path
+        Folder.
+    **options
+        For ``AutoModelForCausalLM.from_pretrained`` (stock folders).
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+
+    Raises
+    ------
+    MissingFileError, CheckpointFormatError, MissingDependencyError
+
+    Examples
+    --------
+    >>> small = load_selective("small")  # doctest: +SKIP
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise MissingFileError(f"there is no config.json in {str(folder)!r}")
+    transformers = optional_import("transformers", "transformers")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
+    mixers = config.pop(KEY, None)
+    if mixers is None:
+        return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+    from safetensors.torch import load_file
+
+    kind = config.pop("model_type")
+    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **config))
+    state = load_file(folder / "model.safetensors")
+    for name, entry in mixers.items():
+        set_mixer(module, name, _empty_layer(entry))
+    module.to(next(iter(state.values())).dtype)
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
+        raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
+    module.tie_weights()
+    return module.eval()
+
+
+def _empty_layer(entry: dict[str, Any]) -> Any:
+    cls: Any = Mamba1SSM if entry["kind"] == "mamba1" else Mamba2SSM
+    arrays = {
+        name: np.zeros(shape, dtype=np.int64 if name == "take_B" else np.float64)
+        for name, shape in entry["arrays"].items()
+    }
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry["values"].items()
+    }
+    return cls(**arrays, **values)
