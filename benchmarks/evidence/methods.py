@@ -1,0 +1,144 @@
+"""The methods that are compared: each turns a trained network, a ratio and unlabelled sequences into a smaller model.
+
+`METHODS` is a plain dict; further methods are added by an entry. A method sees a `Source`, which holds no labels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+import ssmreduce as sr
+
+from .models import Trained
+
+CHEAP = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+DEAR = (0.5, 0.7, 0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a reduction starts from.
+
+    Attributes
+    ----------
+    trained : Trained
+    x : ndarray
+        Unlabelled training sequences.
+    seed : int
+        Of random methods.
+    """
+
+    trained: Trained
+    x: np.ndarray
+    seed: int = 0
+
+    @property
+    def model(self) -> sr.SSMModel:
+        """The model to reduce."""
+        return self.trained.model
+
+    @cached_property
+    def calibration(self) -> sr.Calibration:
+        """Second moments of the layers on the unlabelled sequences."""
+        return sr.calibrate(self.model, self.trained.layer_inputs(self.model, self.x))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of the comparison.
+
+    Attributes
+    ----------
+    label : str
+        As tables print it.
+    reduce : callable
+        ``reduce(source, ratio)`` returns the smaller model.
+    ratios : tuple of float
+        Where it is run.
+    data : bool
+        It uses the unlabelled sequences.
+    kinds : tuple of str
+        Networks that it serves; empty for all.
+    """
+
+    label: str
+    reduce: Callable[[Source, float], sr.SSMModel]
+    ratios: tuple[float, ...] = CHEAP
+    data: bool = False
+    kinds: tuple[str, ...] = ()
+
+    def serves(self, kind: str) -> bool:
+        """Whether the method runs on this kind of network."""
+        return not self.kinds or kind in self.kinds
+
+
+def _pruned(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
+    return sr.prune(source.model, _selection(source, ratio, method))
+
+
+def _selection(source: Source, ratio: float, method: str, scope: str = "layer") -> sr.Selection:
+    scores = sr.score(source.model, method, seed=source.seed)
+    return sr.select(scores, ratio=ratio, scope=scope, ties="stable")
+
+
+def _unstructured(source: Source, ratio: float) -> sr.SSMModel:
+    return sr.prune_unstructured(source.model, ratio=ratio, seed=source.seed)
+
+
+def _compensated(source: Source, ratio: float) -> sr.SSMModel:
+    return sr.compensate(source.model, _selection(source, ratio, "last", "system"))
+
+
+def _reduced(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
+    return sr.reduce(source.model, sr.hankel_orders(source.model, ratio=ratio), method=method)
+
+
+def _refitted(source: Source, ratio: float) -> sr.SSMModel:
+    return sr.refit(_pruned(source, ratio, method="last"), source.calibration, reference=source.model)
+
+
+def _eliminated(source: Source, ratio: float) -> sr.SSMModel:
+    return sr.eliminate(source.model, source.calibration, ratio=ratio, feedthrough=True)
+
+
+def _calibrated_balanced(source: Source, ratio: float) -> sr.SSMModel:
+    orders = sr.eliminate(source.model, source.calibration, ratio=ratio, scope="system").orders
+    small = sr.reduce(source.model, orders, method="balanced", calibration=source.calibration)
+    inputs = source.trained.layer_inputs
+    return sr.recalibrate(source.model, small, [source.x], inputs, feedthrough=True)
+
+
+def _compressed(source: Source, ratio: float) -> sr.SSMModel:
+    trained = source.trained
+    return sr.compress(trained.model, [source.x], trained.layer_inputs, trained.logits, ratio=ratio)
+
+
+SHARED = ("s5", "s5-bi", "lru")  # one system with many inputs per layer
+
+METHODS: dict[str, Method] = {
+    "random_unstructured": Method("random entries", _unstructured),
+    "random": Method("random states", partial(_pruned, method="random")),
+    "uniform_magnitude": Method("uniform magnitude", partial(_pruned, method="uniform_magnitude")),
+    "global_magnitude": Method("global magnitude", partial(_pruned, method="global_magnitude")),
+    "lamp": Method("LAMP", partial(_pruned, method="lamp")),
+    "uniform_hinf": Method("uniform H-infinity", partial(_pruned, method="uniform_hinf")),
+    "global_hinf": Method("global H-infinity", partial(_pruned, method="global_hinf")),
+    "last": Method("LAST", partial(_pruned, method="last")),
+    "aire": Method("AIRE", partial(_pruned, method="aire")),
+    "aire_reference": Method("AIRE, released code", partial(_pruned, method="aire_reference"), kinds=("s5-bi",)),
+    "compensated_last": Method("LAST, compensated", _compensated),
+    "balanced": Method("balanced truncation", partial(_reduced, method="balanced")),
+    "greedy": Method("greedy H2", partial(_reduced, method="greedy"), kinds=SHARED),
+    "balanced_perturbation": Method(
+        "balanced perturbation", partial(_reduced, method="singular_perturbation"), kinds=("s4d",)
+    ),
+    "modal_perturbation": Method("modal perturbation", partial(_reduced, method="modal_perturbation"), kinds=("s4d",)),
+    "last_refit": Method("LAST, refitted", _refitted, data=True),
+    "eliminate": Method("elimination", _eliminated, data=True),
+    "calibrated_balanced": Method("calibrated balanced", _calibrated_balanced, ratios=DEAR, data=True),
+    "h2": Method("H2-optimal", partial(_reduced, method="h2"), ratios=DEAR, kinds=SHARED),
+    "compress": Method("compress", _compressed, ratios=DEAR, data=True, kinds=SHARED),
+}
+"""Methods by the name under which their cells are stored."""

@@ -1,0 +1,78 @@
+"""What every task returns: labelled sequences in three fixed parts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled sequences.
+
+    Attributes
+    ----------
+    x : ndarray, shape (count, L, channels) float32, or (count, L) int64
+        Real channels, or tokens.
+    y : ndarray, shape (count,), int64
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ValueError(f"{len(self.x)} sequences have {len(self.y)} labels")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def first(self, count: int) -> "Split":
+        """The first sequences."""
+        return Split(self.x[:count], self.y[:count])
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The parts of a task: what trains, what settings are chosen on, and what is only ever scored.
+
+    Attributes
+    ----------
+    classes : int
+    tokens : int
+        Size of the vocabulary; 0 for real channels.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    classes: int
+    tokens: int = 0
+
+    @property
+    def length(self) -> int:
+        """Steps of a sequence."""
+        return self.train.x.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of a sequence; 1 for tokens."""
+        return 1 if self.tokens else self.train.x.shape[2]
+
+    def unlabelled(self, count: int, seed: int) -> np.ndarray:
+        """Training sequences without labels, for calibration: a draw that depends on the seed only."""
+        return self.train.x[np.random.default_rng(seed).permutation(len(self.train))[:count]]
+
+
+def divided(x: np.ndarray, y: np.ndarray, sizes: tuple[int, int, int], *, seed: int) -> tuple[Split, Split, Split]:
+    """Training, validation and test part of one pool, shuffled, of the given sizes.
+
+    Sequences that are bitwise equal go to one part: later copies of a sequence are dropped.
+    """
+    if sum(sizes) > len(y):
+        raise ValueError(f"{len(y)} sequences cannot be divided into {sizes}")
+    order = np.random.default_rng(seed).permutation(len(y))
+    seen: set[bytes] = set()
+    unique = [i for i in order if (key := x[i].tobytes()) not in seen and not seen.add(key)]
+    wanted = np.array(unique)
+    test, val, train = np.split(wanted[: sum(sizes)], [sizes[2], sizes[2] + sizes[1]])
+    return tuple(Split(np.ascontiguousarray(x[part]), y[part].astype(np.int64)) for part in (train, val, test))
