@@ -12,12 +12,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.evidence", description="Train, reduce, tabulate.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the networks that have no checkpoint yet")
-    train.add_argument("--tasks", nargs="+")
-    train.add_argument("--kinds", nargs="+")
-    train.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    run = commands.add_parser("run", help="run the cells that have no record yet, for the networks that are trained")
+    for command in (train, run):
+        command.add_argument("--tasks", nargs="+")
+        command.add_argument("--kinds", nargs="+")
+        command.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    run.add_argument("--methods", nargs="+")
+    run.add_argument("--ratios", nargs="+", type=float)
+    run.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    run.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, in place of --workers")
+    run.add_argument("--retry", action="store_true", help="run failed cells again")
     args = parser.parse_args()
-    if args.command == "train":
-        _train(args)
+    {"train": _train, "run": _run}[args.command](args)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -28,11 +34,34 @@ def _train(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)
     pairs = [
-        (task, kind)
-        for task, kind in SETTINGS
-        if task in (args.tasks or [task]) and kind in (args.kinds or [kind])
+        (task, kind) for task, kind in SETTINGS if task in (args.tasks or [task]) and kind in (args.kinds or [kind])
     ]
     train_all([Job(task, kind, seed) for task, kind in pairs for seed in args.seeds], say=_say)
+
+
+def _run(args: argparse.Namespace) -> None:
+    import joblib
+
+    from .cells import planned, trained_jobs
+    from .methods import METHODS
+    from .runs import run
+
+    jobs = [
+        job
+        for job in trained_jobs()
+        if job.task in (args.tasks or [job.task]) and job.kind in (args.kinds or [job.kind]) and job.seed in args.seeds
+    ]
+    cells = planned(jobs, args.methods or METHODS, args.ratios)
+    if args.dask:
+        from distributed import Client
+
+        client = Client(args.dask)
+        with joblib.parallel_config(backend="dask", client=client):
+            failed = run(cells, retry=args.retry, say=_say)
+    else:
+        with joblib.parallel_config(n_jobs=args.workers):
+            failed = run(cells, retry=args.retry, say=_say)
+    _say(f"{len(cells)} cells, {failed} failed now")
 
 
 def _say(line: str) -> None:

@@ -117,7 +117,9 @@ class S5(nn.Module):
 
     dynamics = ("Lambda_re", "Lambda_im", "B", "log_step")
 
-    def __init__(self, width: int, states: int, rng: np.random.Generator, *, bidirectional: bool = False, blocks: int = 4):
+    def __init__(
+        self, width: int, states: int, rng: np.random.Generator, *, bidirectional: bool = False, blocks: int = 4
+    ):
         super().__init__()
         eigs, v = hippo(2 * states // blocks)
         eigs, v = np.tile(eigs, blocks), np.kron(np.eye(blocks), v)

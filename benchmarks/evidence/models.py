@@ -79,7 +79,9 @@ class Network(nn.Module):
         Size of the vocabulary, 0 for real channels.
     """
 
-    def __init__(self, kind: str, channels: int, classes: int, *, tokens: int = 0, dropout: float = 0.05, seed: int = 0):
+    def __init__(
+        self, kind: str, channels: int, classes: int, *, tokens: int = 0, dropout: float = 0.05, seed: int = 0
+    ):
         super().__init__()
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)

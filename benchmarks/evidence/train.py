@@ -132,9 +132,7 @@ def train(job: Job, splits: Splits, *, every: float = 120.0, say: Callable[[str]
         if now - saved > every:
             saved = now
             trainer.save(state)
-            write_atomically(
-                state.with_suffix(".json"), json.dumps({"cpu_seconds": spent + time.process_time() - cpu})
-            )
+            write_atomically(state.with_suffix(".json"), json.dumps({"cpu_seconds": spent + time.process_time() - cpu}))
             left = (now - begun) / (trainer.step - first) * (trainer.total - trainer.step)
             loss = float(np.mean(losses[-trainer.per_epoch :]))
             say(

@@ -39,5 +39,3 @@ def tokens_of(text: str, length: int) -> np.ndarray:
     """ASCII codes of the first characters, 127 for others, 0 in front of short texts."""
     codes = np.frombuffer(text[:length].encode("utf-32-le"), np.uint32).astype(np.int64)
     return np.concatenate([np.zeros(length - len(codes), np.int64), np.clip(codes, 1, 127)])
-
-
