@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from .models import load_network
 from .tasks import Split, load
 
 CALIBRATION, APART, TEST = 300, 200, 1_000  # sequences, at most
+FEW = 40  # sequences apart on which the errors of the layers are taken
 
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A trained network and the sequences that it is reduced with.
+    """A trained network, the sequences that it is reduced with, and what all its cells compare with.
 
     Attributes
     ----------
@@ -35,10 +36,22 @@ class Bench:
     source: Source
     apart: np.ndarray
 
-    @property
-    def logits_apart(self) -> np.ndarray:
+    @cached_property
+    def logits(self) -> np.ndarray:
         """Logits of the full network on the sequences apart."""
         return self.source.trained.logits(self.source.model, self.apart)
+
+    @cached_property
+    def layers(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Inputs and outputs of the full network's layers on some of the sequences apart."""
+        model = self.source.model
+        inputs = self.source.trained.layer_inputs(model, self.apart[:FEW])
+        return {name: (u, sr.simulate(model[name], u)) for name, u in inputs.items()}
+
+    @cached_property
+    def norms(self) -> dict[str, tuple[float, float]]:
+        """Peak gain and H2 norm of the full network's layers."""
+        return {name: _norms(ssm) for name, ssm in self.source.model.items()}
 
 
 def run(cells: list[Cell], *, folder: Path = RESULTS, retry: bool = False, say: Callable[[str], None] = print) -> int:
@@ -125,7 +138,7 @@ def evaluated(cell: Cell, bench: Bench, test: Split) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "systems": fingerprint(model),
         **_errors_apart(bench, model),
-        **_errors_of_systems(source.model, model),
+        **_errors_of_systems(bench, model),
     }
 
 
@@ -138,20 +151,15 @@ def fingerprint(model: sr.SSMModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _errors_apart(bench: Bench, model: sr.SSMModel) -> dict[str, float]:
+def _errors_apart(bench: Bench, model: sr.SSMModel) -> dict[str, float | None]:
     """How the network's logits change on sequences apart: agreement in percent, relative squared error.
 
     And the relative squared error of the layers' outputs on the inputs of the full network: their mean.
     """
-    trained, original = bench.source.trained, bench.source.model
-    full, now = bench.logits_apart, trained.logits(model, bench.apart)
+    full, now = bench.logits, bench.source.trained.logits(model, bench.apart)
     centred = full - full.mean(axis=1, keepdims=True)
     error = now - now.mean(axis=1, keepdims=True) - centred
-    inputs = trained.layer_inputs(original, bench.apart[:40])
-    layers = []
-    for name, u in inputs.items():
-        y = sr.simulate(original[name], u)
-        layers.append(np.sum((sr.simulate(model[name], u) - y) ** 2) / np.sum(y**2))
+    layers = [np.sum((sr.simulate(model[name], u) - y) ** 2) / np.sum(y**2) for name, (u, y) in bench.layers.items()]
     return {
         "agreement": 100.0 * float((now.argmax(axis=1) == full.argmax(axis=1)).mean()),
         "logit_error": _finite(np.sum(error**2) / np.sum(centred**2)),
@@ -159,18 +167,25 @@ def _errors_apart(bench: Bench, model: sr.SSMModel) -> dict[str, float]:
     }
 
 
-def _errors_of_systems(original: sr.SSMModel, model: sr.SSMModel) -> dict[str, float | None]:
-    """Peak gain and H2 norm of the layers' error systems, relative to the layers' own: means over layers."""
-    peak, h2 = [], []
-    for name, ssm in original.items():
-        error = sr.error_system(ssm, model[name])
-        peak.append(np.max(_peak(error)) / np.max(_peak(ssm)))
-        h2.append(np.sqrt(np.sum(sr.h2_norm(error) ** 2) / np.sum(sr.h2_norm(ssm) ** 2)))
-    return {"hinf_error": _finite(np.mean(peak)), "h2_error": _finite(np.mean(h2))}
+def _errors_of_systems(bench: Bench, model: sr.SSMModel) -> dict[str, float | None]:
+    """Peak gain and H2 norm of the layers' error systems, relative to the layers' own: means over layers.
+
+    None where a reduced layer is unstable.
+    """
+    errors = []
+    for name, ssm in bench.source.model.items():
+        try:
+            errors.append(np.divide(_norms(sr.error_system(ssm, model[name])), bench.norms[name]))
+        except sr.errors.UnstableSystemError:
+            errors.append(np.array([np.inf, np.inf]))
+    hinf, h2 = np.mean(errors, axis=0)
+    return {"hinf_error": _finite(hinf), "h2_error": _finite(h2)}
 
 
-def _peak(ssm: sr.DiagonalSSM) -> np.ndarray:
-    return np.asarray(sr.peak_gain(ssm, rtol=1e-2).gain)
+def _norms(ssm: sr.DiagonalSSM) -> tuple[float, float]:
+    """Peak gain and H2 norm of a layer, all systems of a batch together."""
+    peak = np.max(np.asarray(sr.peak_gain(ssm, rtol=1e-2).gain))
+    return float(peak), float(np.sqrt(np.sum(sr.h2_norm(ssm) ** 2)))
 
 
 def _finite(value: float) -> float | None:

@@ -1,7 +1,7 @@
 """Cells: stored once, failures kept, no label in any choice, the shipped ones recomputed."""
 
-import json
-import shutil
+import os
+import signal
 
 import joblib
 import numpy as np
@@ -57,7 +57,7 @@ def test_record_holds_which_sequences_were_right(plan, tmp_path, small):
     correct = cells.unpacked(record["correct"], record["count"])
     assert record["accuracy"] == pytest.approx(100 * correct.mean())
     assert record["states"] == sum(record["orders"]) == 64
-    assert 0 < record["hinf_error"]
+    assert record["hinf_error"] > 0
     assert 0 <= record["agreement"] <= 100
 
 
@@ -127,14 +127,20 @@ def test_files_are_whole_or_not_there(tmp_path):
     assert not list(tmp_path.rglob("*.*"))
 
 
-SHIPPED = (("digits", "s5", 0, "last", 0.5), ("digits", "s5", 1, "eliminate", 0.9), ("digits", "s4d", 0, "balanced", 0.5))
+SHIPPED = (
+    ("digits", "s5", 0, "last", 0.5),
+    ("digits", "s5", 1, "eliminate", 0.9),
+    ("digits", "s4d", 0, "balanced", 0.5),
+)
 
 
 @pytest.mark.parametrize("key", SHIPPED)
 def test_shipped_cells_are_recomputed_exactly(key):
     cell = Cell(*key)
     stored = cells.read(cell)
-    record = runs.evaluated(cell, runs.bench_of(cell.task, cell.kind, cell.seed), tasks.load(cell.task).test.first(1000))
+    record = runs.evaluated(
+        cell, runs.bench_of(cell.task, cell.kind, cell.seed), tasks.load(cell.task).test.first(1000)
+    )
     for name in ("accuracy", "correct", "count", "states", "orders"):
         assert record[name] == stored[name]
 
@@ -165,9 +171,6 @@ def test_dask_cluster_survives_the_death_of_a_worker(tmp_path):
         def kill(line):
             if not killed:
                 killed.append(next(iter(cluster.workers.values())).pid)
-                import os
-                import signal
-
                 os.kill(killed[0], signal.SIGKILL)
 
         runs.run(plan, folder=folder, say=kill)

@@ -1,0 +1,289 @@
+"""Tables from the stored cells, as text, CSV and LaTeX: seconds, no network is run."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .cells import FULL, RESULTS, stored
+from .files import write_atomically
+from .methods import METHODS
+from .statistics import Cells, Group, Incomplete, error_correlations, largest_ratio, paired_difference
+from .train import HERE
+
+TABLES = HERE / "tables"
+HEADLINE = ("last", "aire", "balanced", "eliminate", "compress_linear", "compress")
+RATIOS = (0.5, 0.8, 0.9)
+ABSENT = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    title : str
+    header : tuple of str
+    rows : list of tuple of str
+    notes : tuple of str
+    """
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Aligned columns."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
+        rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+
+        def aligned(line: tuple[str, ...]) -> str:
+            padded = [v.rjust(w) for v, w in zip(line[1:], widths[1:], strict=True)]
+            return "  ".join([line[0].ljust(widths[0]), *padded]).rstrip()
+
+        body = [aligned(self.header), rule, *(aligned(row) for row in self.rows)]
+        return "\n".join([self.title, "", *body, *([""] if self.notes else []), *self.notes]) + "\n"
+
+    def csv(self) -> str:
+        """Comma-separated values."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([self.header, *self.rows])
+        return buffer.getvalue()
+
+    def latex(self) -> str:
+        """A booktabs tabular."""
+        lines = [" & ".join(_escaped(v) for v in row) + r" \\" for row in (self.header, *self.rows)]
+        columns = "l" + "r" * (len(self.header) - 1)
+        head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
+        return "\n".join([*head, *lines[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write the three files."""
+        for suffix, content in ((".txt", self.text()), (".csv", self.csv()), (".tex", self.latex())):
+            write_atomically(folder / f"{self.name}{suffix}", content)
+
+
+def _escaped(value: str) -> str:
+    for plain, escaped in (("%", r"\%"), ("_", r"\_"), ("+-", r"$\pm$"), ("&", r"\&")):
+        value = value.replace(plain, escaped)
+    return value
+
+
+def spread(values: Iterable[float], digits: int = 1) -> str:
+    """Mean and sample standard deviation; the mean alone for one value."""
+    values = np.asarray(list(values), dtype=float)
+    mean = f"{values.mean():.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} +- {values.std(ddof=1):.{digits}f}"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.0f} %"
+
+
+def networks(cells: Cells) -> Table:
+    """What was trained, and whether it uses its states."""
+    rows = []
+    for group in cells.groups:
+        full = cells.accuracies(group, FULL, 0.0)
+        record = cells.of(group, FULL, 0.0)[0]
+        half = cells.has(group, "random", 0.5)
+        lost = f"{cells.losses(group, 'random', 0.5).mean():.1f}" if half else ABSENT
+        uses = "yes" if cells.uses_its_states(group) else ("no" if half else ABSENT)
+        seeds = str(len(group.seeds))
+        rows.append(
+            (group.task, group.kind, seeds, str(record["states"]), str(record["count"]), spread(full), lost, uses)
+        )
+    header = ("task", "kind", "seeds", "states", "tested", "accuracy (%)", "lost at random half", "uses its states")
+    notes = (
+        "accuracy: mean and standard deviation over seeds, on the test sequences scored here; states are stored ones.",
+        "lost at random half: points lost when a random half of the states leaves; below 5 a task tells methods apart",
+        "by chance, and the tables of testable tasks leave it out.",
+    )
+    return Table("networks", "The trained networks", header, rows, notes)
+
+
+def accuracy(cells: Cells, group: Group) -> Table:
+    """Accuracy of every method at every ratio, for one kind of network on one task."""
+    ratios = METHODS["last"].ratios
+    rows = []
+    for name, method in METHODS.items():
+        found = [spread(cells.accuracies(group, name, r)) if cells.has(group, name, r) else ABSENT for r in ratios]
+        if any(found):
+            rows.append((method.label, *found))
+    full = cells.accuracies(group, FULL, 0.0)
+    count = cells.of(group, FULL, 0.0)[0]["count"]
+    error = 100 * np.sqrt(full.mean() / 100 * (1 - full.mean() / 100) / count)
+    title = f"{group.task}, {group.kind}: test accuracy (%) by share of states dropped; full {spread(full)}"
+    notes = (
+        f"mean and standard deviation over {len(group.seeds)} seeds; binomial standard error of one network's full "
+        f"accuracy {error:.1f} ({count} sequences)",
+    )
+    return Table(f"accuracy_{group.task}_{group.kind}", title, ("method", *map(_percent, ratios)), rows, notes)
+
+
+def summary(cells: Cells, groups: list[Group], name: str, title: str) -> Table:
+    """Largest ratio within one point, and the loss there: averages over groups, of the methods complete in all."""
+    rows = []
+    for method in METHODS:
+        complete = [group for group in groups if cells.complete(group, method)]
+        served = [group for group in groups if METHODS[method].serves(group.kind)]
+        if not complete or len(complete) < len(served):
+            continue
+        found = [largest_ratio(cells, group, method) for group in complete]
+        ratio = 100 * np.mean([ratios.mean() for ratios, _ in found])
+        lost = np.mean([losses.mean() for _, losses in found])
+        each = [f"{np.mean([cells.losses(g, method, r).mean() for g in complete]):.1f}" for r in RATIOS]
+        rows.append((METHODS[method].label, str(len(complete)), f"{ratio:.0f}", f"{lost:.2f}", *each))
+    header = ("method", "groups", "ratio (%)", "loss there", *(f"loss at {_percent(r)}" for r in RATIOS))
+    notes = (
+        "ratio: largest share of states dropped up to which each network loses at most one point, 0 if none; found per",
+        "network on the test part, as in the papers; means over seeds, then groups (task and kind of network).",
+        "Losses in points of accuracy. Methods that did not run on all groups they serve are left out;",
+        "the expensive ones ran from 50 % on, so that a network that loses more there counts as 0.",
+    )
+    return Table(name, title, header, rows, notes)
+
+
+def headline(cells: Cells) -> Table:
+    """Accuracy lost at a few ratios, and what it takes: the methods that are complete on the same groups."""
+    chosen = [group for group in cells.groups if cells.uses_its_states(group)]
+    groups = [
+        g for g in chosen if all(cells.has(g, m, r) for m in HEADLINE for r in RATIOS if METHODS[m].serves(g.kind))
+    ]
+    groups = [g for g in groups if all(METHODS[m].serves(g.kind) for m in HEADLINE)]
+    rows = []
+    for method in HEADLINE if groups else ():
+        losses = [np.concatenate([cells.losses(g, method, r) for g in groups]) for r in RATIOS]
+        seconds = np.median([rec["seconds"] for g in groups for r in RATIOS for rec in cells.of(g, method, r)])
+        data = "300 sequences" if METHODS[method].data else "none"
+        rows.append((METHODS[method].label, *map(spread, losses), f"{seconds:.2f}", data))
+    names = ", ".join(f"{g.task} {g.kind}" for g in groups)
+    notes = (f"points of accuracy lost, mean and standard deviation over networks: {names}", "CPU seconds: median")
+    header = ("method", *(f"lost at {_percent(r)}" for r in RATIOS), "CPU seconds", "unlabelled data")
+    return Table("headline", "Points of test accuracy lost, no retraining", header, rows, notes)
+
+
+def comparisons(cells: Cells) -> Table:
+    """Each method against LAST and against AIRE, by a paired bootstrap."""
+    rows = []
+    for method in METHODS:
+        for ratio in RATIOS:
+            row = [METHODS[method].label, _percent(ratio)]
+            for rival in ("last", "aire"):
+                groups = [g for g in cells.groups if cells.uses_its_states(g)]
+                groups = [g for g in groups if cells.has(g, method, ratio) and cells.has(g, rival, ratio)]
+                if method == rival or not groups:
+                    row.append(ABSENT)
+                    continue
+                mean, low, high = paired_difference(cells, groups, method, rival, ratio)
+                mark = "*" if low > 0 or high < 0 else " "
+                row.append(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{mark}")
+            if any(row[2:]):
+                rows.append(tuple(row))
+    notes = (
+        "difference of accuracies in points, mean over groups that use their states and that the method serves;",
+        "95 % intervals over draws of seeds and test sequences; * excludes 0 (no correction for many comparisons)",
+    )
+    header = ("method", "dropped", "minus LAST", "minus AIRE")
+    return Table("comparisons", "Which method is better, and where", header, rows, notes)
+
+
+QUANTITIES = {
+    "hinf_error": "H-infinity error of the layers",
+    "h2_error": "H2 error of the layers",
+    "layer_error": "output error of the layers on data",
+    "logit_error": "error of the logits on data",
+    "agreement": "disagreement of the classes on data",
+}
+
+
+def correlations(cells: Cells, *, data: bool) -> Table:
+    """How errors that need no labels follow the accuracy lost: over all methods, or those that use no data."""
+    methods = [name for name, method in METHODS.items() if data or not method.data]
+    rows = []
+    for quantity, label in QUANTITIES.items():
+        row = [label]
+        for ratio in (None, *RATIOS):
+            values = error_correlations(cells, quantity, methods, ratio)
+            values = values[np.isfinite(values)]
+            row.append(spread(values, 2) if len(values) else ABSENT)
+        rows.append(tuple(row))
+    notes = (
+        "Spearman's coefficient per network, over methods (and ratios); mean and standard deviation over networks.",
+        "Norms relative to the layer's own, averaged over layers; data: unlabelled training sequences that no method",
+        "saw. Cells with an unstable layer have no norm and are left out of the first two rows.",
+    )
+    header = ("error", "all ratios", *(f"at {_percent(r)}" for r in RATIOS))
+    which = "all methods" if data else "methods that use no data"
+    name = "correlations" if data else "correlations_without_data"
+    return Table(name, f"Rank correlation with the accuracy lost: {which}", header, rows, notes)
+
+
+def costs(cells: Cells) -> Table:
+    """What each method needs."""
+    rows = []
+    for name, method in METHODS.items():
+        row = [method.label, "300 unlabelled sequences" if method.data else "none"]
+        for kind in ("s5", "s5-bi", "s4d", "lru"):
+            seconds = [
+                r["seconds"] for k, r in cells.records.items() if (k[1], k[3]) == (kind, name) and "seconds" in r
+            ]
+            row.append(f"{np.median(seconds):.2f}" if seconds else ABSENT)
+        rows.append(tuple(row))
+    header = ("method", "data", "S5", "S5 bidirectional", "S4D", "LRU")
+    notes = ("median CPU seconds per reduction of a whole network over all ratios and tasks, calibration included",)
+    return Table("costs", "What each method needs", header, rows, notes)
+
+
+def failures(cells: Cells) -> Table:
+    """The cells that failed."""
+    rows = [
+        (r["task"], f"{r['kind']}-{r['seed']}", r["method"], _percent(r["ratio"]), r["error"][:90])
+        for _, r in sorted(cells.records.items())
+        if r["status"] != "ok"
+    ]
+    return Table("failures", "Cells that failed", ("task", "network", "method", "dropped", "error"), rows)
+
+
+def all_tables(cells: Cells) -> list[Table]:
+    """Every table that the stored cells support."""
+    testable = [group for group in cells.groups if cells.uses_its_states(group)]
+    tables = [networks(cells), headline(cells)]
+    for kind, label in (("s5", "S5"), ("s5-bi", "S5 bidirectional"), ("s4d", "S4D"), ("lru", "LRU")):
+        for groups, name, which in ((cells.groups, "all", "all tasks"), (testable, "testable", "testable tasks")):
+            own = [group for group in groups if group.kind == kind]
+            if own:
+                tables.append(summary(cells, own, f"summary_{kind}_{name}", f"{label}, {which}: {_named(own)}"))
+    tables += [comparisons(cells), correlations(cells, data=True), correlations(cells, data=False)]
+    tables += [costs(cells), failures(cells)]
+    return tables + [accuracy(cells, group) for group in cells.groups]
+
+
+def _named(groups: list[Group]) -> str:
+    return ", ".join(group.task for group in groups)
+
+
+def write_all(folder: Path = TABLES, results: Path = RESULTS) -> list[Table]:
+    """Write all tables from the stored cells.
+
+    Raises
+    ------
+    Incomplete
+        There is no cell at all.
+    """
+    cells = Cells(stored(results))
+    if not cells.records:
+        raise Incomplete(f"no cells in {results}")
+    tables = all_tables(cells)
+    for table in tables:
+        table.write(folder)
+    return tables
