@@ -22,8 +22,9 @@ def main() -> None:
     run.add_argument("--workers", type=int, default=1, help="processes on this machine")
     run.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, in place of --workers")
     run.add_argument("--retry", action="store_true", help="run failed cells again")
+    commands.add_parser("tables", help="write the tables and figures of the stored cells")
     args = parser.parse_args()
-    {"train": _train, "run": _run}[args.command](args)
+    {"train": _train, "run": _run, "tables": _tables}[args.command](args)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -62,6 +63,15 @@ def _run(args: argparse.Namespace) -> None:
         with joblib.parallel_config(n_jobs=args.workers):
             failed = run(cells, retry=args.retry, say=_say)
     _say(f"{len(cells)} cells, {failed} failed now")
+
+
+def _tables(args: argparse.Namespace) -> None:
+    from . import figures, tables
+
+    for table in tables.write_all():
+        _say(table.text())
+    for path in figures.write_all():
+        _say(str(path))
 
 
 def _say(line: str) -> None:
