@@ -11,6 +11,10 @@ from functools import cached_property, partial
 import numpy as np
 
 import ssmreduce as sr
+from ssmreduce.reduction import hankel_orders
+from ssmreduce.reduction.calibrated import recalibrate
+from ssmreduce.reduction.methods import compensate
+from ssmreduce.selection import prune_unstructured
 
 from .models import Trained
 
@@ -41,13 +45,13 @@ class Source:
         return self.trained.model
 
     @property
-    def calibration(self) -> sr.Calibration:
+    def calibration(self) -> sr.calibration.Calibration:
         """Second moments of the layers on the unlabelled sequences: made once for all methods."""
         self._asked = True
         return self._made[0]
 
     @cached_property
-    def _made(self) -> tuple[sr.Calibration, float]:
+    def _made(self) -> tuple[sr.calibration.Calibration, float]:
         begun = time.process_time()
         calibration = sr.calibrate(self.model, self.trained.layer_inputs(self.model, self.x))
         return calibration, time.process_time() - begun
@@ -94,21 +98,21 @@ def _pruned(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
     return sr.prune(source.model, _selection(source, ratio, method))
 
 
-def _selection(source: Source, ratio: float, method: str, scope: str = "layer") -> sr.Selection:
+def _selection(source: Source, ratio: float, method: str, scope: str = "layer") -> sr.selection.Selection:
     scores = sr.score(source.model, method, seed=source.seed)
     return sr.select(scores, ratio=ratio, scope=scope, ties="stable")
 
 
 def _unstructured(source: Source, ratio: float) -> sr.SSMModel:
-    return sr.prune_unstructured(source.model, ratio=ratio, seed=source.seed)
+    return prune_unstructured(source.model, ratio=ratio, seed=source.seed)
 
 
 def _compensated(source: Source, ratio: float) -> sr.SSMModel:
-    return sr.compensate(source.model, _selection(source, ratio, "last", "system"))
+    return compensate(source.model, _selection(source, ratio, "last", "system"))
 
 
 def _reduced(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
-    return sr.reduce(source.model, sr.hankel_orders(source.model, ratio=ratio), method=method)
+    return sr.reduce(source.model, hankel_orders(source.model, ratio=ratio), method=method)
 
 
 def _refitted(source: Source, ratio: float) -> sr.SSMModel:
@@ -123,7 +127,7 @@ def _calibrated_balanced(source: Source, ratio: float) -> sr.SSMModel:
     orders = sr.eliminate(source.model, source.calibration, ratio=ratio, scope="system").orders
     small = sr.reduce(source.model, orders, method="balanced", calibration=source.calibration)
     inputs = source.trained.layer_inputs
-    return sr.recalibrate(source.model, small, [source.x], inputs, feedthrough=True)
+    return recalibrate(source.model, small, [source.x], inputs, feedthrough=True)
 
 
 def _compressed(source: Source, ratio: float, **options: int) -> sr.SSMModel:

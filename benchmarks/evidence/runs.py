@@ -12,6 +12,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 import ssmreduce as sr
+from ssmreduce.systems import error_system
 
 from .cells import FULL, RESULTS, Cell, packed, read, store
 from .methods import METHODS, Source
@@ -175,7 +176,7 @@ def _errors_of_systems(bench: Bench, model: sr.SSMModel) -> dict[str, float | No
     errors = []
     for name, ssm in bench.source.model.items():
         try:
-            errors.append(np.divide(_norms(sr.error_system(ssm, model[name])), bench.norms[name]))
+            errors.append(np.divide(_norms(error_system(ssm, model[name])), bench.norms[name]))
         except sr.errors.UnstableSystemError:
             errors.append(np.array([np.inf, np.inf]))
     hinf, h2 = np.mean(errors, axis=0)
