@@ -2,9 +2,12 @@
 
 import argparse
 import os
+from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+SMALL = [(task, kind) for task in ("digits", "mnist1d", "smnist14") for kind in ("s5", "s4d")]
 
 
 def main() -> None:
@@ -23,8 +26,11 @@ def main() -> None:
     run.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, in place of --workers")
     run.add_argument("--retry", action="store_true", help="run failed cells again")
     commands.add_parser("tables", help="write the tables and figures of the stored cells")
+    small = commands.add_parser("small", help="three tasks from the shipped checkpoints: cells, tables and figures")
+    small.add_argument("--folder", type=Path, default=Path("build/evidence"))
+    small.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    {"train": _train, "run": _run, "tables": _tables}[args.command](args)
+    {"train": _train, "run": _run, "tables": _tables, "small": _small}[args.command](args)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -71,6 +77,26 @@ def _tables(args: argparse.Namespace) -> None:
     for table in tables.write_all():
         _say(table.text())
     for path in figures.write_all():
+        _say(str(path))
+
+
+def _small(args: argparse.Namespace) -> None:
+    import joblib
+
+    from . import figures, tables
+    from .cells import planned, trained_jobs
+    from .methods import DEAR, METHODS
+    from .runs import run
+
+    jobs = [job for job in trained_jobs() if (job.task, job.kind) in SMALL]
+    quick = [name for name in METHODS if name not in ("compress", "compress_linear")]
+    cells = planned(jobs, quick, DEAR)
+    cells += [cell for cell in planned(jobs, ["compress"], (0.8, 0.9)) if cell.method == "compress"]
+    with joblib.parallel_config(n_jobs=args.workers):
+        run(cells, folder=args.folder / "cells", say=_say)
+    for table in tables.write_all(args.folder, args.folder / "cells", DEAR):
+        _say(table.text())
+    for path in figures.write_all(args.folder, args.folder / "cells"):
         _say(str(path))
 
 

@@ -113,7 +113,7 @@ def networks(cells: Cells) -> Table:
 
 def accuracy(cells: Cells, group: Group) -> Table:
     """Accuracy of every method at every ratio, for one kind of network on one task."""
-    ratios = METHODS["last"].ratios
+    ratios = cells.planned("last")
     rows = []
     for name, method in METHODS.items():
         found = [spread(cells.accuracies(group, name, r)) if cells.has(group, name, r) else ABSENT for r in ratios]
@@ -141,7 +141,12 @@ def summary(cells: Cells, groups: list[Group], name: str, title: str) -> Table:
         found = [largest_ratio(cells, group, method) for group in complete]
         ratio = 100 * np.mean([ratios.mean() for ratios, _ in found])
         lost = np.mean([losses.mean() for _, losses in found])
-        each = [f"{np.mean([cells.losses(g, method, r).mean() for g in complete]):.1f}" for r in RATIOS]
+        each = [
+            f"{np.mean([cells.losses(g, method, r).mean() for g in complete]):.1f}"
+            if all(cells.has(g, method, r) for g in complete)
+            else ABSENT
+            for r in RATIOS
+        ]
         rows.append((METHODS[method].label, str(len(complete)), f"{ratio:.0f}", f"{lost:.2f}", *each))
     header = ("method", "groups", "ratio (%)", "loss there", *(f"loss at {_percent(r)}" for r in RATIOS))
     notes = (
@@ -272,15 +277,15 @@ def _named(groups: list[Group]) -> str:
     return ", ".join(group.task for group in groups)
 
 
-def write_all(folder: Path = TABLES, results: Path = RESULTS) -> list[Table]:
-    """Write all tables from the stored cells.
+def write_all(folder: Path = TABLES, results: Path = RESULTS, ratios: tuple[float, ...] | None = None) -> list[Table]:
+    """Write all tables from the stored cells, planned at the given ratios (see `Cells`).
 
     Raises
     ------
     Incomplete
         There is no cell at all.
     """
-    cells = Cells(stored(results))
+    cells = Cells(stored(results), ratios)
     if not cells.records:
         raise Incomplete(f"no cells in {results}")
     tables = all_tables(cells)
