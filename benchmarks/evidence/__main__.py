@@ -15,6 +15,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.evidence", description="Train, reduce, tabulate.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the networks that have no checkpoint yet")
+    train.add_argument(
+        "--data", type=Path, metavar="DIR", help="original data sets: trains on those, at the papers' sizes"
+    )
     run = commands.add_parser("run", help="run the cells that have no record yet, for the networks that are trained")
     for command in (train, run):
         command.add_argument("--tasks", nargs="+")
@@ -36,14 +39,16 @@ def main() -> None:
 def _train(args: argparse.Namespace) -> None:
     import torch
 
-    from .settings import SETTINGS
+    from .settings import PAPER, SETTINGS
     from .train import Job, train_all
 
     torch.set_num_threads(1)
     pairs = [
-        (task, kind) for task, kind in SETTINGS if task in (args.tasks or [task]) and kind in (args.kinds or [kind])
+        (task, kind)
+        for task, kind in (PAPER if args.data else SETTINGS)
+        if task in (args.tasks or [task]) and kind in (args.kinds or [kind])
     ]
-    train_all([Job(task, kind, seed) for task, kind in pairs for seed in args.seeds], say=_say)
+    train_all([Job(task, kind, seed) for task, kind in pairs for seed in args.seeds], args.data, say=_say)
 
 
 def _run(args: argparse.Namespace) -> None:

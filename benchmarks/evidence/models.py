@@ -26,11 +26,31 @@ ADAPTERS: dict[str, sr.adapters.Adapter] = {
 }
 
 
-def make_layer(kind: str, width: int, rng: np.random.Generator) -> nn.Module:
+@dataclass(frozen=True)
+class Size:
+    """How large a network is.
+
+    Attributes
+    ----------
+    width, layers : int
+    states : int, optional
+        Stored states per layer (S4D: per feature); by default those of `STATES`.
+    blocks : int
+        Of the initial state matrix of S5.
+    """
+
+    width: int = WIDTH
+    layers: int = LAYERS
+    states: int | None = None
+    blocks: int = 4
+
+
+def make_layer(kind: str, size: Size, rng: np.random.Generator) -> nn.Module:
     """A freshly initialised layer: ``s5``, ``s5-bi`` (bidirectional), ``s4d`` or ``lru``."""
+    states = size.states or STATES[kind]
     if kind in ("s5", "s5-bi"):
-        return S5(width, STATES[kind], rng, bidirectional=kind == "s5-bi")
-    return {"s4d": S4D, "lru": LRU}[kind](width, STATES[kind], rng)
+        return S5(size.width, states, rng, bidirectional=kind == "s5-bi", blocks=size.blocks)
+    return {"s4d": S4D, "lru": LRU}[kind](size.width, states, rng)
 
 
 class TiedDropout(nn.Module):
@@ -51,11 +71,11 @@ class TiedDropout(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block: batch norm, state-space layer, GELU, sigmoid gate."""
 
-    def __init__(self, kind: str, width: int, dropout: float, rng: np.random.Generator):
+    def __init__(self, kind: str, size: Size, dropout: float, rng: np.random.Generator):
         super().__init__()
-        self.norm = nn.BatchNorm1d(width)
-        self.seq = make_layer(kind, width, rng)
-        self.gate = nn.Linear(width, width)
+        self.norm = nn.BatchNorm1d(size.width)
+        self.seq = make_layer(kind, size, rng)
+        self.gate = nn.Linear(size.width, size.width)
         self.drop = TiedDropout(dropout)
 
     def forward(self, x: torch.Tensor, system: Matrices | None = None, tap: Callable | None = None) -> torch.Tensor:
@@ -77,18 +97,31 @@ class Network(nn.Module):
     channels, classes : int
     tokens : int
         Size of the vocabulary, 0 for real channels.
+    size : Size, optional
+    dropout : float
+    seed : int
+        Of the initial parameters.
     """
 
     def __init__(
-        self, kind: str, channels: int, classes: int, *, tokens: int = 0, dropout: float = 0.05, seed: int = 0
+        self,
+        kind: str,
+        channels: int,
+        classes: int,
+        *,
+        tokens: int = 0,
+        size: Size | None = None,
+        dropout: float = 0.05,
+        seed: int = 0,
     ):
         super().__init__()
         torch.manual_seed(seed)
         rng = np.random.default_rng(seed)
+        size = Size() if size is None else size
         self.kind = kind
-        self.encoder = nn.Embedding(tokens, WIDTH) if tokens else nn.Linear(channels, WIDTH)
-        self.layers = nn.ModuleList(Block(kind, WIDTH, dropout, rng) for _ in range(LAYERS))
-        self.decoder = nn.Linear(WIDTH, classes)
+        self.encoder = nn.Embedding(tokens, size.width) if tokens else nn.Linear(channels, size.width)
+        self.layers = nn.ModuleList(Block(kind, size, dropout, rng) for _ in range(size.layers))
+        self.decoder = nn.Linear(size.width, classes)
 
     def forward(
         self, x: torch.Tensor, systems: Mapping[int, Matrices] | None = None, tap: Callable | None = None
@@ -140,7 +173,7 @@ class Trained:
 
     @torch.no_grad()
     def _forward(self, model: sr.SSMModel, x: np.ndarray, batch: int, tap: Callable | None) -> np.ndarray:
-        systems = {i: matrices_of(model[layer_name(i)]) for i in range(LAYERS)}
+        systems = {i: matrices_of(model[layer_name(i)]) for i in range(len(self.network.layers))}
         parts = torch.from_numpy(np.ascontiguousarray(x)).split(batch)
         return np.concatenate([self.network(part, systems, tap).numpy() for part in parts])
 
@@ -162,6 +195,7 @@ def load_network(path: Path) -> Trained:
     """Read what `save_network` wrote: the network for PyTorch, and the model through the library's adapter."""
     model = sr.load(path)
     info = json.loads(model.metadata["evidence"])
-    network = Network(info["kind"], info["channels"], info["classes"], tokens=info["tokens"])
+    size = Size(**info.get("size", {}))
+    network = Network(info["kind"], info["channels"], info["classes"], tokens=info["tokens"], size=size)
     network.load_state_dict(load_file(path))
     return Trained(network.eval(), model, info)

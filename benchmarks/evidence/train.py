@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from .files import write_atomically
-from .models import Network, save_network
-from .settings import SETTINGS, Setting
+from .models import Network, Size, save_network
+from .settings import Setting, setting_of
 from .tasks import Split, Splits, load
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ class Job:
     @property
     def setting(self) -> Setting:
         """Hyper-parameters."""
-        return SETTINGS[self.task, self.kind]
+        return setting_of(self.task, self.kind)
 
 
 class Trainer:
@@ -113,8 +113,15 @@ def train(job: Job, splits: Splits, *, every: float = 120.0, say: Callable[[str]
     """
     torch.use_deterministic_algorithms(True)
     setting = job.setting
+    size = Size(setting.width, setting.layers, setting.states, setting.blocks)
     network = Network(
-        job.kind, splits.channels, splits.classes, tokens=splits.tokens, dropout=setting.dropout, seed=job.seed
+        job.kind,
+        splits.channels,
+        splits.classes,
+        tokens=splits.tokens,
+        size=size,
+        dropout=setting.dropout,
+        seed=job.seed,
     )
     trainer = Trainer(network, setting, splits.train, job.seed)
     state = STATES / job.task / f"{job.kind}-{job.seed}.pt"
@@ -146,6 +153,7 @@ def train(job: Job, splits: Splits, *, every: float = 120.0, say: Callable[[str]
         "channels": splits.channels,
         "classes": splits.classes,
         "tokens": splits.tokens,
+        "size": asdict(size),
         "setting": asdict(setting),
         "train_sequences": len(splits.train),
         "length": splits.length,
@@ -164,12 +172,12 @@ def train(job: Job, splits: Splits, *, every: float = 120.0, say: Callable[[str]
     return info
 
 
-def train_all(jobs: list[Job], say: Callable[[str], None] = print) -> None:
-    """Train every job that has no checkpoint yet."""
+def train_all(jobs: list[Job], data: Path | None = None, say: Callable[[str], None] = print) -> None:
+    """Train every job that has no checkpoint yet; `data` is the folder of original data sets."""
     waiting = [job for job in jobs if not job.path.exists()]
     for number, job in enumerate(waiting, start=1):
         say(f"[{number}/{len(waiting)}] {job.task} {job.kind} seed {job.seed}")
-        train(job, load(job.task), say=say)
+        train(job, load(job.task, data), say=say)
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def test_parameters_come_back_bit_for_bit(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_layers_run_as_in_the_reference_engine(kind, rng):
-    layer = models.make_layer(kind, 8, np.random.default_rng(0)).double()
+    layer = models.make_layer(kind, models.Size(8), np.random.default_rng(0)).double()
     u = rng.standard_normal((3, 25, 8))
     with torch.no_grad():
         m = layer.matrices()
@@ -59,7 +59,7 @@ def test_layers_run_as_in_the_reference_engine(kind, rng):
 
 
 def test_both_convolutions_are_one(monkeypatch, rng):
-    layer = models.make_layer("s4d", 4, np.random.default_rng(0)).double()
+    layer = models.make_layer("s4d", models.Size(4), np.random.default_rng(0)).double()
     u = torch.from_numpy(rng.standard_normal((2, 30, 4)))
     with torch.no_grad():
         product = layers.run(layer.matrices(), u)
@@ -90,6 +90,16 @@ def test_layer_inputs_are_what_the_layers_get(tmp_path, rng):
         h = network.encoder(torch.from_numpy(x))
         first = network.layers[0].norm(h.flatten(0, 1)).view_as(h)
     np.testing.assert_allclose(inputs["layers.0.seq"], first, atol=1e-6)
+
+
+def test_size_comes_back_from_the_file(tmp_path, rng):
+    size = models.Size(width=12, layers=2, states=8, blocks=2)
+    network = models.Network("s5-bi", 1, 3, size=size).eval()
+    info = {"kind": "s5-bi", "channels": 1, "classes": 3, "tokens": 0, "size": vars(size)}
+    models.save_network(network, tmp_path / "net.safetensors", info)
+    trained = models.load_network(tmp_path / "net.safetensors")
+    assert trained.model.orders == {"layers.0.seq": 8, "layers.1.seq": 8}
+    assert trained.logits(trained.model, rng.standard_normal((2, 9, 1)).astype(np.float32)).shape == (2, 3)
 
 
 def test_tokens_are_embedded(rng):

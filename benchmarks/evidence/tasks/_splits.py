@@ -63,16 +63,18 @@ class Splits:
         return self.train.x[np.random.default_rng(seed).permutation(len(self.train))[:count]]
 
 
-def divided(x: np.ndarray, y: np.ndarray, sizes: tuple[int, int, int], *, seed: int) -> tuple[Split, Split, Split]:
+def divided(
+    x: np.ndarray, y: np.ndarray, sizes: tuple[int, int, int], *, seed: int, unique: bool = True
+) -> tuple[Split, Split, Split]:
     """Training, validation and test part of one pool, shuffled, of the given sizes.
 
-    Sequences that are bitwise equal go to one part: later copies of a sequence are dropped.
+    With `unique`, later copies of a sequence are dropped, so that equal sequences never stand in two parts.
     """
     if sum(sizes) > len(y):
         raise ValueError(f"{len(y)} sequences cannot be divided into {sizes}")
     order = np.random.default_rng(seed).permutation(len(y))
     seen: set[bytes] = set()
-    unique = [i for i in order if (key := x[i].tobytes()) not in seen and not seen.add(key)]
-    wanted = np.array(unique)
-    test, val, train = np.split(wanted[: sum(sizes)], [sizes[2], sizes[2] + sizes[1]])
+    if unique:
+        order = np.array([i for i in order if (key := x[i].tobytes()) not in seen and not seen.add(key)])
+    test, val, train = np.split(order[: sum(sizes)], [sizes[2], sizes[2] + sizes[1]])
     return tuple(Split(np.ascontiguousarray(x[part]), y[part].astype(np.int64)) for part in (train, val, test))
