@@ -78,7 +78,9 @@ def test_failure_is_kept_and_run_again_only_when_asked(plan, tmp_path, monkeypat
     assert cells.read(plan[1], folder)["status"] == "ok"
 
 
-@pytest.mark.parametrize("kind", ["s5", "s5-bi", "s4d", "lru"])
+@pytest.mark.parametrize(
+    "kind", ["s5", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("s5-bi", "s4d", "lru"))]
+)
 def test_no_method_sees_the_test_part(trained, small, kind):
     """Poisoned test labels change the accuracy and nothing else."""
     job = trained(kind)
