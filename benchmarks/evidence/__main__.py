@@ -7,7 +7,9 @@ from pathlib import Path
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
-SMALL = [(task, kind) for task in ("digits", "mnist1d", "smnist14") for kind in ("s5", "s4d")]
+SMALL = [  # tasks and kinds of `small`
+    (task, kind) for task in ("digits", "mnist1d", "smnist14") for kind in ("s5", "s4d")
+]
 
 
 def main() -> None:

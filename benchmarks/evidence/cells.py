@@ -54,9 +54,8 @@ def planned(jobs: Iterable[Job], methods: Iterable[str], ratios: Iterable[float]
     for job in jobs:
         cells.append(Cell(job.task, job.kind, job.seed, FULL, 0.0))
         for name in methods:
-            if METHODS[name].serves(job.kind):
-                wanted = [r for r in METHODS[name].ratios if ratios is None or r in ratios]
-                cells += [Cell(job.task, job.kind, job.seed, name, ratio) for ratio in wanted]
+            wanted = [r for r in METHODS[name].planned(job.kind) if ratios is None or r in ratios]
+            cells += [Cell(job.task, job.kind, job.seed, name, ratio) for ratio in wanted]
     return cells
 
 

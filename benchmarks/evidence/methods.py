@@ -81,6 +81,8 @@ class Method:
         It uses the unlabelled sequences.
     kinds : tuple of str
         Networks that it serves; empty for all.
+    equal : bool
+        All features of S4D keep the same number of states, at least one of 16: not beyond a ratio of 0.9.
     """
 
     label: str
@@ -88,10 +90,17 @@ class Method:
     ratios: tuple[float, ...] = CHEAP
     data: bool = False
     kinds: tuple[str, ...] = ()
+    equal: bool = False
 
     def serves(self, kind: str) -> bool:
         """Whether the method runs on this kind of network."""
         return not self.kinds or kind in self.kinds
+
+    def planned(self, kind: str) -> tuple[float, ...]:
+        """The ratios at which it runs on this kind of network."""
+        if not self.serves(kind):
+            return ()
+        return tuple(ratio for ratio in self.ratios if not (self.equal and kind == "s4d" and ratio > 0.9))
 
 
 def _pruned(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
@@ -148,16 +157,18 @@ METHODS: dict[str, Method] = {
     "last": Method("LAST", partial(_pruned, method="last")),
     "aire": Method("AIRE", partial(_pruned, method="aire")),
     "aire_reference": Method("AIRE, released code", partial(_pruned, method="aire_reference"), kinds=("s5-bi",)),
-    "compensated_last": Method("LAST, compensated", _compensated),
-    "balanced": Method("balanced truncation", partial(_reduced, method="balanced")),
+    "compensated_last": Method("LAST, compensated", _compensated, equal=True),
+    "balanced": Method("balanced truncation", partial(_reduced, method="balanced"), equal=True),
     "greedy": Method("greedy H2", partial(_reduced, method="greedy"), kinds=SHARED),
     "balanced_perturbation": Method(
-        "balanced perturbation", partial(_reduced, method="singular_perturbation"), kinds=("s4d",)
+        "balanced perturbation", partial(_reduced, method="singular_perturbation"), kinds=("s4d",), equal=True
     ),
-    "modal_perturbation": Method("modal perturbation", partial(_reduced, method="modal_perturbation"), kinds=("s4d",)),
+    "modal_perturbation": Method(
+        "modal perturbation", partial(_reduced, method="modal_perturbation"), kinds=("s4d",), equal=True
+    ),
     "last_refit": Method("LAST, refitted", _refitted, data=True),
     "eliminate": Method("elimination", _eliminated, data=True),
-    "calibrated_balanced": Method("calibrated balanced", _calibrated_balanced, ratios=DEAR, data=True),
+    "calibrated_balanced": Method("calibrated balanced", _calibrated_balanced, ratios=DEAR, data=True, equal=True),
     "h2": Method("H2-optimal", partial(_reduced, method="h2"), ratios=DEAR, kinds=SHARED),
     "compress_linear": Method("compress, poles kept", partial(_compressed, refine=0), ratios=DEAR, data=True),
     "compress": Method("compress", _compressed, ratios=DEAR, data=True, kinds=SHARED),

@@ -90,14 +90,14 @@ class Cells:
         """Which test sequences were right: bool, shape (seeds, count)."""
         return np.stack([unpacked(r["correct"], r["count"]) for r in self.of(group, method, ratio)])
 
-    def planned(self, method: str) -> tuple[float, ...]:
-        """The ratios at which a method was to run."""
-        return tuple(ratio for ratio in METHODS[method].ratios if self.ratios is None or ratio in self.ratios)
+    def planned(self, kind: str, method: str) -> tuple[float, ...]:
+        """The ratios at which a method was to run on a kind of network."""
+        return tuple(ratio for ratio in METHODS[method].planned(kind) if self.ratios is None or ratio in self.ratios)
 
     def complete(self, group: Group, method: str) -> bool:
         """Whether a method ran at all planned ratios on all networks of a group."""
         served = METHODS[method].serves(group.kind)
-        return served and all(self.has(group, method, ratio) for ratio in self.planned(method))
+        return served and all(self.has(group, method, ratio) for ratio in self.planned(group.kind, method))
 
     def uses_its_states(self, group: Group, points: float = 5.0) -> bool:
         """Whether dropping a random half of the states costs enough: else a task tells methods apart by chance."""
@@ -110,7 +110,7 @@ def largest_ratio(cells: Cells, group: Group, method: str, points: float = 1.0) 
     As in the papers it is found on the test part, for each network by itself: what a method could have given, not what
     a user could have known.
     """
-    ratios = cells.planned(method)
+    ratios = cells.planned(group.kind, method)
     losses = np.stack([cells.losses(group, method, ratio) for ratio in ratios])
     count = np.cumprod(losses <= points + 1e-9, axis=0).sum(axis=0)
     padded = np.vstack([np.zeros(losses.shape[1]), losses])

@@ -113,7 +113,7 @@ def networks(cells: Cells) -> Table:
 
 def accuracy(cells: Cells, group: Group) -> Table:
     """Accuracy of every method at every ratio, for one kind of network on one task."""
-    ratios = cells.planned("last")
+    ratios = cells.planned(group.kind, "last")
     rows = []
     for name, method in METHODS.items():
         found = [spread(cells.accuracies(group, name, r)) if cells.has(group, name, r) else ABSENT for r in ratios]
@@ -126,6 +126,11 @@ def accuracy(cells: Cells, group: Group) -> Table:
     notes = (
         f"mean and standard deviation over {len(group.seeds)} seeds; binomial standard error of one network's full "
         f"accuracy {error:.1f} ({count} sequences)",
+        *(
+            ("Methods without a value at 95 % keep the same number of states in all features, at least one of 16.",)
+            if group.kind == "s4d"
+            else ()
+        ),
     )
     return Table(f"accuracy_{group.task}_{group.kind}", title, ("method", *map(_percent, ratios)), rows, notes)
 
