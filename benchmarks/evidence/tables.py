@@ -18,6 +18,8 @@ TABLES = HERE / "tables"
 HEADLINE = ("last", "aire", "balanced", "eliminate", "compress_linear", "compress")
 RATIOS = (0.5, 0.8, 0.9)
 ABSENT = ""
+KINDS = {"s5": "S5", "s5-bi": "S5 bidirectional", "s4d": "S4D", "lru": "LRU"}
+PAGES = ("summary", "accuracy")  # tables whose texts also stand in one file
 
 
 @dataclass(frozen=True)
@@ -243,13 +245,13 @@ def costs(cells: Cells) -> Table:
     rows = []
     for name, method in METHODS.items():
         row = [method.label, "300 unlabelled sequences" if method.data else "none"]
-        for kind in ("s5", "s5-bi", "s4d", "lru"):
+        for kind in KINDS:
             seconds = [
                 r["seconds"] for k, r in cells.records.items() if (k[1], k[3]) == (kind, name) and "seconds" in r
             ]
             row.append(f"{np.median(seconds):.2f}" if seconds else ABSENT)
         rows.append(tuple(row))
-    header = ("method", "data", "S5", "S5 bidirectional", "S4D", "LRU")
+    header = ("method", "data", *KINDS.values())
     notes = ("median CPU seconds per reduction of a whole network over all ratios and tasks, calibration included",)
     return Table("costs", "What each method needs", header, rows, notes)
 
@@ -268,11 +270,14 @@ def all_tables(cells: Cells) -> list[Table]:
     """Every table that the stored cells support."""
     testable = [group for group in cells.groups if cells.uses_its_states(group)]
     tables = [networks(cells), headline(cells)]
-    for kind, label in (("s5", "S5"), ("s5-bi", "S5 bidirectional"), ("s4d", "S4D"), ("lru", "LRU")):
-        for groups, name, which in ((cells.groups, "all", "all tasks"), (testable, "testable", "testable tasks")):
-            own = [group for group in groups if group.kind == kind]
-            if own:
-                tables.append(summary(cells, own, f"summary_{kind}_{name}", f"{label}, {which}: {_named(own)}"))
+    for kind, label in KINDS.items():
+        own = [group for group in cells.groups if group.kind == kind]
+        some = [group for group in testable if group.kind == kind]
+        if own:
+            tables.append(summary(cells, own, f"summary_{kind}_all", f"{label}, all tasks: {_named(own)}"))
+        if some and some != own:
+            title = f"{label}, tasks that use their states: {_named(some)}"
+            tables.append(summary(cells, some, f"summary_{kind}_testable", title))
     tables += [comparisons(cells), correlations(cells, data=True), correlations(cells, data=False)]
     tables += [costs(cells), failures(cells)]
     return tables + [accuracy(cells, group) for group in cells.groups]
@@ -296,4 +301,11 @@ def write_all(folder: Path = TABLES, results: Path = RESULTS, ratios: tuple[floa
     tables = all_tables(cells)
     for table in tables:
         table.write(folder)
+    for page in PAGES:
+        write_atomically(folder / f"all_{page}.txt", page_of(tables, page))
     return tables
+
+
+def page_of(tables: list[Table], page: str) -> str:
+    """The texts of the tables whose names begin with the page's."""
+    return "\n\n".join(table.text() for table in tables if table.name.startswith(page))

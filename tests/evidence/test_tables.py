@@ -154,6 +154,9 @@ def test_stored_tables_are_those_of_the_stored_cells(shipped):
         for suffix, content in ((".txt", table.text()), (".csv", table.csv()), (".tex", table.latex())):
             assert (tables.TABLES / f"{table.name}{suffix}").read_text() == content, f"make tables: {table.name}"
     known = {f"{table.name}{suffix}" for table in shipped for suffix in (".txt", ".csv", ".tex")}
+    for page in tables.PAGES:
+        assert (tables.TABLES / f"all_{page}.txt").read_text() == tables.page_of(shipped, page)
+        known.add(f"all_{page}.txt")
     assert {path.name for path in tables.TABLES.iterdir() if path.suffix != ".png"} == known
 
 
