@@ -30,12 +30,13 @@ def main() -> None:
     run.add_argument("--workers", type=int, default=1, help="processes on this machine")
     run.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster, in place of --workers")
     run.add_argument("--retry", action="store_true", help="run failed cells again")
+    commands.add_parser("speed", help="measure forward passes of the networks of seed 0")
     commands.add_parser("tables", help="write the tables and figures of the stored cells")
     small = commands.add_parser("small", help="three tasks from the shipped checkpoints: cells, tables and figures")
     small.add_argument("--folder", type=Path, default=Path("build/evidence"))
     small.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    {"train": _train, "run": _run, "tables": _tables, "small": _small}[args.command](args)
+    {"train": _train, "run": _run, "speed": _speed, "tables": _tables, "small": _small}[args.command](args)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -76,6 +77,14 @@ def _run(args: argparse.Namespace) -> None:
         with joblib.parallel_config(n_jobs=args.workers):
             failed = run(cells, retry=args.retry, say=_say)
     _say(f"{len(cells)} cells, {failed} failed now")
+
+
+def _speed(args: argparse.Namespace) -> None:
+    from .cells import trained_jobs
+    from .speed import measure
+
+    for row in measure([job for job in trained_jobs() if job.seed == 0]):
+        _say(str(row))
 
 
 def _tables(args: argparse.Namespace) -> None:

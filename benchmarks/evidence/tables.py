@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from .statistics import Cells, Group, Incomplete, error_correlations, largest_ra
 from .train import HERE
 
 TABLES = HERE / "tables"
+STORED_SPEED = RESULTS / "speed.json"
 HEADLINE = ("last", "aire", "balanced", "eliminate", "compress_linear", "compress")
 RATIOS = (0.5, 0.8, 0.9)
 ABSENT = ""
@@ -154,7 +156,7 @@ def summary(cells: Cells, groups: list[Group], name: str, title: str) -> Table:
             else ABSENT
             for r in RATIOS
         ]
-        rows.append((METHODS[method].label, str(len(complete)), f"{ratio:.0f}", f"{lost:.2f}", *each))
+        rows.append((METHODS[method].label, str(len(complete)), f"{ratio:.0f}", f"{round(lost, 2) + 0.0:.2f}", *each))
     header = ("method", "groups", "ratio (%)", "loss there", *(f"loss at {_percent(r)}" for r in RATIOS))
     notes = (
         "ratio: largest share of states dropped up to which each network loses at most one point, 0 if none; found per",
@@ -266,6 +268,25 @@ def failures(cells: Cells) -> Table:
     return Table("failures", "Cells that failed", ("task", "network", "method", "dropped", "error"), rows)
 
 
+def speed(path: Path = STORED_SPEED) -> list[Table]:
+    """Forward passes against the share of states dropped, where they were measured."""
+    if not path.exists():
+        return []
+    data = json.loads(path.read_text())
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row in data["rows"]:
+        rows.setdefault((row["task"], row["kind"]), []).append(f"{row['milliseconds']:.3f}")
+    ratios = sorted({row["ratio"] for row in data["rows"]})
+    header = ("task", "kind", *(f"{_percent(ratio)} dropped" for ratio in ratios))
+    notes = (
+        f"one thread, batches of {data['batch']}, PyTorch {data['torch']}; the least of several passes; uniform",
+        "H-infinity, systems made ready beforehand. S4D runs as a convolution, which the number of states hardly touches.",
+        "On a shared machine: read ratios.",
+    )
+    title = "CPU milliseconds per sequence, whole network"
+    return [Table("speed", title, header, [(*key, *values) for key, values in rows.items()], notes)]
+
+
 def all_tables(cells: Cells) -> list[Table]:
     """Every table that the stored cells support."""
     testable = [group for group in cells.groups if cells.uses_its_states(group)]
@@ -279,7 +300,7 @@ def all_tables(cells: Cells) -> list[Table]:
             title = f"{label}, tasks that use their states: {_named(some)}"
             tables.append(summary(cells, some, f"summary_{kind}_testable", title))
     tables += [comparisons(cells), correlations(cells, data=True), correlations(cells, data=False)]
-    tables += [costs(cells), failures(cells)]
+    tables += [costs(cells), failures(cells), *speed()]
     return tables + [accuracy(cells, group) for group in cells.groups]
 
 
