@@ -280,8 +280,8 @@ def speed(path: Path = STORED_SPEED) -> list[Table]:
     header = ("task", "kind", *(f"{_percent(ratio)} dropped" for ratio in ratios))
     notes = (
         f"one thread, batches of {data['batch']}, PyTorch {data['torch']}; the least of several passes; uniform",
-        "H-infinity, systems made ready beforehand. S4D runs as a convolution, which the number of states hardly touches.",
-        "On a shared machine: read ratios.",
+        "H-infinity, systems made ready beforehand. S4D runs as a convolution, which the number of states hardly",
+        "touches. On a shared machine: read ratios.",
     )
     title = "CPU milliseconds per sequence, whole network"
     return [Table("speed", title, header, [(*key, *values) for key, values in rows.items()], notes)]
