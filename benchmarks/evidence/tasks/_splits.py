@@ -73,8 +73,14 @@ def divided(
     if sum(sizes) > len(y):
         raise ValueError(f"{len(y)} sequences cannot be divided into {sizes}")
     order = np.random.default_rng(seed).permutation(len(y))
-    seen: set[bytes] = set()
     if unique:
-        order = np.array([i for i in order if (key := x[i].tobytes()) not in seen and not seen.add(key)])
+        first: dict[bytes, int] = {}
+        for i in order:
+            first.setdefault(x[i].tobytes(), i)
+        order = np.array(list(first.values()))
     test, val, train = np.split(order[: sum(sizes)], [sizes[2], sizes[2] + sizes[1]])
-    return tuple(Split(np.ascontiguousarray(x[part]), y[part].astype(np.int64)) for part in (train, val, test))
+
+    def taken(part: np.ndarray) -> Split:
+        return Split(np.ascontiguousarray(x[part]), y[part].astype(np.int64))
+
+    return taken(train), taken(val), taken(test)
