@@ -70,14 +70,14 @@ def divided(
 
     With `unique`, later copies of a sequence are dropped, so that equal sequences never stand in two parts.
     """
-    if sum(sizes) > len(y):
-        raise ValueError(f"{len(y)} sequences cannot be divided into {sizes}")
     order = np.random.default_rng(seed).permutation(len(y))
     if unique:
         first: dict[bytes, int] = {}
         for i in order:
             first.setdefault(x[i].tobytes(), i)
         order = np.array(list(first.values()))
+    if sum(sizes) > len(order):
+        raise ValueError(f"{len(order)} sequences cannot be divided into {sizes}")
     test, val, train = np.split(order[: sum(sizes)], [sizes[2], sizes[2] + sizes[1]])
 
     def taken(part: np.ndarray) -> Split:
