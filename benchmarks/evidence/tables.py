@@ -168,22 +168,33 @@ def summary(cells: Cells, groups: list[Group], name: str, title: str) -> Table:
 
 
 def headline(cells: Cells) -> Table:
-    """Accuracy lost at a few ratios, and what it takes: the methods that are complete on the same groups."""
-    chosen = [group for group in cells.groups if cells.uses_its_states(group)]
-    groups = [
-        g for g in chosen if all(cells.has(g, m, r) for m in HEADLINE for r in RATIOS if METHODS[m].serves(g.kind))
-    ]
-    groups = [g for g in groups if all(METHODS[m].serves(g.kind) for m in HEADLINE)]
-    rows = []
-    for method in HEADLINE if groups else ():
-        losses = [np.concatenate([cells.losses(g, method, r) for g in groups]) for r in RATIOS]
-        seconds = np.median([rec["seconds"] for g in groups for r in RATIOS for rec in cells.of(g, method, r)])
-        data = "300 sequences" if METHODS[method].data else "none"
-        rows.append((METHODS[method].label, *map(spread, losses), f"{seconds:.2f}", data))
-    names = ", ".join(f"{g.task} {g.kind}" for g in groups)
-    notes = (f"points of accuracy lost, mean and standard deviation over networks: {names}", "CPU seconds: median")
+    """Accuracy lost at a few ratios, and what it takes: per kind of network, on the groups where all methods ran."""
+    rows, where = [], []
+    for kind, label in KINDS.items():
+        methods = [name for name in HEADLINE if METHODS[name].serves(kind)]
+        groups = [
+            group
+            for group in cells.groups
+            if group.kind == kind
+            and cells.uses_its_states(group)
+            and all(cells.has(group, name, ratio) for name in methods for ratio in RATIOS)
+        ]
+        if groups:
+            rows += [_headline_row(cells, groups, name, label) for name in methods]
+            where.append(f"{label}: {sum(len(g.seeds) for g in groups)} networks ({_named(groups)})")
+    notes = (
+        "Points of accuracy lost: mean and standard deviation over networks that use their states. CPU seconds: median.",
+        *where,
+    )
     header = ("method", *(f"lost at {_percent(r)}" for r in RATIOS), "CPU seconds", "unlabelled data")
     return Table("headline", "Points of test accuracy lost, no retraining", header, rows, notes)
+
+
+def _headline_row(cells: Cells, groups: list[Group], method: str, label: str) -> tuple[str, ...]:
+    losses = [np.concatenate([cells.losses(group, method, ratio) for group in groups]) for ratio in RATIOS]
+    seconds = [record["seconds"] for group in groups for ratio in RATIOS for record in cells.of(group, method, ratio)]
+    data = "300 sequences" if METHODS[method].data else "none"
+    return f"{METHODS[method].label} ({label})", *map(spread, losses), f"{np.median(seconds):.2f}", data
 
 
 def comparisons(cells: Cells) -> Table:
