@@ -11,6 +11,7 @@ from .cells import FULL, Cell, unpacked
 from .methods import METHODS
 
 Key = tuple[str, str, int, str, float]
+SEEDS = 3  # that a group needs to take part in averages over groups
 
 
 class Incomplete(ValueError):
@@ -50,6 +51,11 @@ class Cells:
         for task, kind, seed, *_ in self.records:
             seeds.setdefault((task, kind), set()).add(seed)
         return [Group(task, kind, tuple(sorted(found))) for (task, kind), found in sorted(seeds.items())]
+
+    @property
+    def averaged(self) -> list[Group]:
+        """The groups with seeds enough to be averaged."""
+        return [group for group in self.groups if len(group.seeds) >= SEEDS]
 
     def record(self, cell: Cell) -> Mapping[str, Any]:
         """The record of a cell that ran.
@@ -165,7 +171,7 @@ def error_correlations(cells: Cells, quantity: str, methods: Collection[str], ra
         One value per network with at least 5 cells that have the quantity (unstable layers have no norm).
     """
     values = []
-    for group in cells.groups:
+    for group in cells.averaged:
         for seed in group.seeds:
             rows = [
                 record

@@ -110,7 +110,7 @@ def networks(cells: Cells) -> Table:
     notes = (
         "accuracy: mean and standard deviation over seeds, on the test sequences scored here; states are stored ones.",
         "lost at random half: points lost when a random half of the states leaves; below 5 a task tells methods apart",
-        "by chance, and the tables of testable tasks leave it out.",
+        "by chance, and the tables of testable tasks leave it out. Averages over groups take those with three seeds.",
     )
     return Table("networks", "The trained networks", header, rows, notes)
 
@@ -174,7 +174,7 @@ def headline(cells: Cells) -> Table:
         methods = [name for name in HEADLINE if METHODS[name].serves(kind)]
         groups = [
             group
-            for group in cells.groups
+            for group in cells.averaged
             if group.kind == kind
             and cells.uses_its_states(group)
             and all(cells.has(group, name, ratio) for name in methods for ratio in RATIOS)
@@ -183,7 +183,7 @@ def headline(cells: Cells) -> Table:
             rows += [_headline_row(cells, groups, name, label) for name in methods]
             where.append(f"{label}: {sum(len(g.seeds) for g in groups)} networks ({_named(groups)})")
     notes = (
-        "Points of accuracy lost: mean and standard deviation over networks that use their states. CPU seconds: median.",
+        "Points lost: mean and standard deviation over networks that use their states. CPU seconds: median.",
         *where,
     )
     header = ("method", *(f"lost at {_percent(r)}" for r in RATIOS), "CPU seconds", "unlabelled data")
@@ -204,7 +204,7 @@ def comparisons(cells: Cells) -> Table:
         for ratio in RATIOS:
             row = [METHODS[method].label, _percent(ratio)]
             for rival in ("last", "aire"):
-                groups = [g for g in cells.groups if cells.uses_its_states(g)]
+                groups = [g for g in cells.averaged if cells.uses_its_states(g)]
                 groups = [g for g in groups if cells.has(g, method, ratio) and cells.has(g, rival, ratio)]
                 if method == rival or not groups:
                     row.append(ABSENT)
@@ -300,10 +300,10 @@ def speed(path: Path = STORED_SPEED) -> list[Table]:
 
 def all_tables(cells: Cells) -> list[Table]:
     """Every table that the stored cells support."""
-    testable = [group for group in cells.groups if cells.uses_its_states(group)]
+    testable = [group for group in cells.averaged if cells.uses_its_states(group)]
     tables = [networks(cells), headline(cells)]
     for kind, label in KINDS.items():
-        own = [group for group in cells.groups if group.kind == kind]
+        own = [group for group in cells.averaged if group.kind == kind]
         some = [group for group in testable if group.kind == kind]
         if own:
             tables.append(summary(cells, own, f"summary_{kind}_all", f"{label}, all tasks: {_named(own)}"))

@@ -113,9 +113,9 @@ def test_rank_correlation_is_spearmans(rng):
 
 def test_error_correlation_has_the_sign_of_the_loss():
     curves = {name: {0.5: 0.9 - 0.05 * i} for i, name in enumerate(("last", "aire", "lamp", "random", "balanced"))}
-    found = Cells(made(curves))
+    found = Cells(made(curves, seeds=(0, 1, 2)))
     for quantity in ("logit_error", "agreement"):
-        np.testing.assert_allclose(statistics.error_correlations(found, quantity, list(curves), 0.5), [1.0, 1.0])
+        np.testing.assert_allclose(statistics.error_correlations(found, quantity, list(curves), 0.5), [1.0] * 3)
     assert not statistics.error_correlations(found, "hinf_error", list(curves)).size
     assert not statistics.error_correlations(found, "agreement", ["last", "aire"]).size
 
@@ -125,6 +125,16 @@ def test_networks_that_do_not_use_their_states_are_marked():
     assert used.uses_its_states(GROUP)
     assert not unused.uses_its_states(GROUP)
     assert tables.networks(unused).rows[0][-1] == "no"
+
+
+def test_groups_of_few_seeds_are_not_averaged():
+    few, enough = (
+        Cells(made({"last": {0.5: 0.9}, "random": {0.5: 0.1}}, seeds=seeds)) for seeds in ((0, 1), (0, 1, 2))
+    )
+    assert not few.averaged
+    assert enough.averaged == [Group("t", "s5", (0, 1, 2))]
+    assert not tables.comparisons(few).rows
+    assert tables.comparisons(enough).rows
 
 
 def test_formats_hold_the_same_numbers():
