@@ -164,14 +164,14 @@ def methods(case: Case, x: np.ndarray) -> dict[str, Callable[[float], sr.SSMMode
 
     def balanced(ratio: float) -> sr.SSMModel:
         orders = sr.eliminate(case.model, calibration, ratio=ratio, scope="system").orders
-        return sr.reduction.balance_calibrated(case.model, calibration, orders)
+        return sr.reduce(case.model, orders, calibration=calibration)
 
     def fitted(make: Callable[[float], sr.SSMModel], steps: int, ratio: float) -> sr.SSMModel:
         return sr.reduction.refit_network(case.net, make(ratio), [x], refine=steps, feedthrough=True)
 
     made = {
         "LAST": pruned,
-        "LAST + refit": lambda ratio: sr.refit(pruned(ratio), calibration),
+        "LAST + refit": lambda ratio: sr.refit(pruned(ratio), calibration=calibration),
         "elimination": lambda ratio: sr.eliminate(case.model, calibration, ratio=ratio),
         "elimination, D fitted": eliminated,
         "  + sequential": partial(fitted, eliminated, 0),
@@ -320,7 +320,7 @@ def growth() -> None:
         clock = [(time.perf_counter(), time.process_time())]
         calibration = sr.calibrate(model, ({name: u} for name in model))
         clock.append((time.perf_counter(), time.process_time()))
-        sr.reduction.elimination_path(model, calibration)
+        sr.selection.elimination_path(model, calibration)
         clock.append((time.perf_counter(), time.process_time()))
         sr.eliminate(model, calibration, ratio=0.8)
         clock.append((time.perf_counter(), time.process_time()))

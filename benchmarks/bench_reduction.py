@@ -108,7 +108,7 @@ def accuracy() -> None:
             for m in ("greedy", "greedy_hankel", "exchange", "balanced", "h2")
         }
         energy = sr.reduce(model, sr.reduction.hankel_orders(model, ratio=ratio))
-        row = [sr.prune(model, keep), sr.reduction.compensate(model, keep), named["greedy"], named["greedy_hankel"]]
+        row = [sr.prune(model, keep), sr.refit(sr.prune(model, keep)), named["greedy"], named["greedy_hankel"]]
         row += [named["exchange"], named["balanced"], energy, named["h2"]]
         cells = "".join(f"{correct(reduced):18d}" for reduced in row)
         stored = sum(named["balanced"].orders.values())

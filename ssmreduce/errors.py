@@ -61,8 +61,12 @@ class UnattainableError(SSMReduceError, ValueError):
     """An accuracy that was asked for and cannot be met."""
 
 
-class UnknownNameError(SSMReduceError, ValueError):
-    """A method, adapter, engine or option that does not exist, or an option outside its range."""
+class OptionError(SSMReduceError, ValueError):
+    """An option outside its range, or one that does not go with the others."""
+
+
+class UnknownNameError(OptionError):
+    """A method, adapter, engine or option that does not exist."""
 
 
 class UnknownLayerError(SSMReduceError, KeyError):

@@ -24,7 +24,7 @@ class Journey:
         self.u = self.inputs[LAYER]
         self.mask = np.ones((6, 64), dtype=bool)
         self.calibration = sr.calibrate(self.model, self.inputs)
-        self.path = sr.reduction.elimination_path(self.model, self.calibration)
+        self.path = sr.selection.elimination_path(self.model, self.calibration)
         self.small = sr.eliminate(self.model, self.calibration, ratio=0.8)
 
     @staticmethod
@@ -119,9 +119,9 @@ REDUCE = {
     "turned round": (lambda j: sr.eliminate(j.calibration, j.model, ratio=0.5), errors.ArgumentError, "model is a"),
     "a layer off the path": (lambda j: j.path["x"], errors.UnknownLayerError, "'x'"),
     "scope of scores": (
-        lambda j: sr.reduction.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system",
+        lambda j: sr.selection.elimination_scores(j.path, scope="x"), errors.UnknownNameError, "layer, system",
     ),
-    "scores of a model": (lambda j: sr.reduction.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
+    "scores of a model": (lambda j: sr.selection.elimination_scores(j.model), errors.ArgumentError, "elimination_path"),
     "one order for all": (lambda j: sr.reduce(j.model, 5), errors.ArgumentError, "orders is 5"),
     "a list of orders": (lambda j: sr.reduce(j.model, [5] * 4), errors.ArgumentError, "layer name -> number"),
     "an order in words": (lambda j: sr.reduce(j.model, {LAYER: "5"}), errors.ArgumentError, "got '5'"),
@@ -138,7 +138,7 @@ REDUCE = {
         lambda j: sr.reduce(j.model, {LAYER: 2.5}, calibration=j.calibration), errors.SelectionError, "whole number",
     ),
     "balanced without orders": (
-        lambda j: sr.reduction.balance_calibrated(j.model, j.calibration, None), errors.ArgumentError, "orders is None",
+        lambda j: sr.reduce(j.model, None, calibration=j.calibration), errors.ArgumentError, "orders is None",
     ),
     "a dense system beside a diagonal one": (
         lambda j: sr.certify(j.model[LAYER], DENSE), errors.ArgumentError, "reduced is a St",
@@ -154,13 +154,18 @@ REDUCE = {
     "states of a model": (lambda j: sr.select(j.model, ratio=0.5), errors.ArgumentError, "scores is a SSMModel"),
     "a model without a label": (lambda j: sr.compare(j.model, [j.small]), errors.ArgumentError, "label -> reduced"),
     "layers for models": (lambda j: sr.compare(j.model, j.small), errors.ArgumentError, "candidate.*is a DiagonalSSM"),
-    "refit turned round": (lambda j: sr.refit(j.calibration, j.small), errors.ArgumentError, "reduced is a Calib"),
-    "refit of one layer": (
-        lambda j: sr.refit(j.small, j.calibration, layers=LAYER), errors.ArgumentError, "several names",
+    "refit turned round": (
+        lambda j: sr.refit(j.calibration, calibration=j.small), errors.ArgumentError, "reduced is a Calib",
     ),
-    "refit on inputs": (lambda j: sr.refit(j.small, j.inputs), errors.ArgumentError, "calibration is a dict"),
+    "refit of one layer": (
+        lambda j: sr.refit(j.small, calibration=j.calibration, layers=LAYER), errors.ArgumentError, "several names",
+    ),
+    "refit on inputs": (
+        lambda j: sr.refit(j.small, calibration=j.inputs), errors.ArgumentError, "calibration is a dict",
+    ),
     "refit to a calibration": (
-        lambda j: sr.refit(j.small, j.calibration, reference=j.calibration), errors.ArgumentError, "reference is a",
+        lambda j: sr.refit(j.small, calibration=j.calibration, reference=j.calibration),
+        errors.ArgumentError, "reference is a",
     ),
 }  # fmt: skip
 

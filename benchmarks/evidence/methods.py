@@ -13,7 +13,6 @@ import numpy as np
 import ssmreduce as sr
 from ssmreduce.reduction import hankel_orders
 from ssmreduce.reduction.calibrated import recalibrate
-from ssmreduce.reduction.methods import compensate
 from ssmreduce.selection import prune_unstructured
 
 from .models import Trained
@@ -117,7 +116,7 @@ def _unstructured(source: Source, ratio: float) -> sr.SSMModel:
 
 
 def _compensated(source: Source, ratio: float) -> sr.SSMModel:
-    return compensate(source.model, _selection(source, ratio, "last", "system"))
+    return sr.refit(sr.prune(source.model, _selection(source, ratio, "last", "system")))
 
 
 def _reduced(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
@@ -125,7 +124,7 @@ def _reduced(source: Source, ratio: float, *, method: str) -> sr.SSMModel:
 
 
 def _refitted(source: Source, ratio: float) -> sr.SSMModel:
-    return sr.refit(_pruned(source, ratio, method="last"), source.calibration, reference=source.model)
+    return sr.refit(_pruned(source, ratio, method="last"), calibration=source.calibration, reference=source.model)
 
 
 def _eliminated(source: Source, ratio: float) -> sr.SSMModel:

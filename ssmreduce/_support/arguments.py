@@ -1,5 +1,6 @@
 """Arguments of another kind than is needed: refused where they come in, in words."""
 
+import numbers
 import os
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from ..errors import ArgumentError, SelectionError
+from ..errors import ArgumentError, OptionError
 
 
 def require_kind(value: Any, kind: type | tuple[type, ...], name: str, advice: str) -> None:
@@ -62,11 +63,18 @@ def real_number(value: Any, name: str) -> float:
         raise ArgumentError(f"{name} must be a number, got {described(value)}") from None
 
 
-def whole_number(value: Any, name: str) -> int:
-    """The value as a number that is not negative; 3.0 is a whole number, "3" is none."""
+def whole_number(value: Any, name: str, *, error: type[Exception] = OptionError) -> int:
+    """The value as an integer that is not negative; 3.0 counts as one, "3" does not."""
     number = real_number(value, name)
     if number < 0:
-        raise SelectionError(f"{name} must not be negative, got {value}")
+        raise error(f"{name} must not be negative, got {value}")
     if not number.is_integer():
-        raise SelectionError(f"{name} must be a whole number, got {value}")
+        raise error(f"{name} must be a whole number, got {value}")
     return int(number)
+
+
+def positive_integer(value: Any, name: str) -> int:
+    """The value as an integer from 1 on; `OptionError` where it is none."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise OptionError(f"{name} must be a positive integer, got {value!r}")
+    return int(value)

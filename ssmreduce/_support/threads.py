@@ -1,14 +1,13 @@
 """Work over threads: compiled loops release the interpreter lock, so plain threads are enough."""
 
 import contextlib
-import numbers
 import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
-from ..errors import UnknownNameError
+from .arguments import positive_integer
 
 _MOST = 4096  # in effect a thread for each task at hand: members of a team wait for each other, so none may queue
 
@@ -29,9 +28,7 @@ def thread_count(threads: int | None) -> int:
         import numba
 
         return numba.get_num_threads()
-    if not isinstance(threads, numbers.Integral) or threads < 1:
-        raise UnknownNameError(f"threads must be a whole number from 1 on, got {threads!r}")
-    return threads
+    return positive_integer(threads, "threads")
 
 
 class TooFewThreads(RuntimeError):

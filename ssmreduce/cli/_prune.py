@@ -10,8 +10,8 @@ from ..calibration import load_calibration
 from ..errors import UnknownNameError
 from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
-from ..reduction.calibrated import elimination_path, elimination_scores, refit
-from ..selection import Scores, Selection, prune, score, select
+from ..reduction.calibrated import refit
+from ..selection import Scores, Selection, elimination_path, elimination_scores, prune, score, select
 from ..selection._scores import ALLOCATIONS, CRITERIA, PRESETS
 from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, natural
 
@@ -119,7 +119,7 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     selection = _selected(model, args)
     pruned = prune(model, selection)
     if args.method == "calibrated":
-        pruned = refit(pruned, load_calibration(args.calibration), feedthrough=args.feedthrough)
+        pruned = refit(pruned, calibration=load_calibration(args.calibration), feedthrough=args.feedthrough)
     before = Path(args.file).stat().st_size
     save(pruned, args.output, form=args.form)
     after = Path(args.output).stat().st_size

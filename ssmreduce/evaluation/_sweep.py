@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._support.arguments import described, real_number, require_callable, require_kind
+from ..calibration import Calibration
+from ..calibration._moments import CALIBRATION_ADVICE
 from ..errors import ArgumentError, UnknownNameError
 from ..models import SSMModel
+from ..reduction import METHODS, eliminate, reduce
 from ..selection import prune, prune_unstructured, score, select
-from ..selection._scores import Criterion
+from ..selection._scores import CRITERIA, PRESETS, Criterion
 
 UNSTRUCTURED = "random_unstructured"
 
@@ -69,20 +72,27 @@ def sweep(
     *,
     methods: Iterable[str] | Mapping[str, str | Criterion] = ("last", "aire", "uniform_hinf", "global_hinf"),
     ratios: Iterable[float] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+    calibration: Calibration | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Sweep:
-    """Prune with every method at every ratio and evaluate the results.
+    """Reduce with every method at every ratio and evaluate the results.
 
     Parameters
     ----------
     model : SSMModel
     evaluate : callable
-        From a pruned model to a number (accuracy, loss, ...). It is called once for each different set of states.
+        From a reduced model to a number (accuracy, loss, ...). It is called once for each different set of states.
     methods : iterable of str, or mapping from label to method
-        Methods of `score` (names or functions), and ``random_unstructured`` (see `prune_unstructured`).
+        Methods of `score` (names or functions), whose states are pruned; methods of `reduce` (``balanced``,
+        ``greedy``, ...), which give every layer as many states as ``last`` does with ``scope="system"``, also as
+        ``reduce:NAME`` where a score has the same name (``reduce:h2``); with a calibration ``calibrated`` (pruned),
+        ``eliminate`` (pruned and refitted) and ``calibrated_balanced``; and ``random_unstructured`` (see
+        `ssmreduce.selection.prune_unstructured`).
     ratios : iterable of float
         Shares of the states to drop, in [0, 1).
+    calibration : Calibration, optional
+        For the calibrated methods.
     seed : int
         For the random methods.
     progress : callable, optional
@@ -114,7 +124,8 @@ def sweep(
             require_kind(name, str, "a method", "names are needed, or a mapping from labels to methods")
         methods = {name: name for name in methods}
     labelled, ratios = dict(methods), _listed(ratios, "ratios")
-    plan = [(label, *step) for label, method in labelled.items() for step in _plan(model, method, ratios, seed)]
+    source = _Source(model, calibration, seed)
+    plan = [(label, *step) for label, method in labelled.items() for step in _plan(source, method, ratios)]
     rows: list[SweepRow] = []
     known: dict[object, float] = {}
     for label, ratio, key, make in plan:
@@ -140,12 +151,63 @@ def _listed(values: Any, name: str) -> list:
 Step = tuple[float, object, Callable[[], SSMModel]]
 
 
-def _plan(model: SSMModel, method: str | Criterion, ratios: list[float], seed: int) -> list[Step]:
+class _Source(NamedTuple):
+    """What every method starts from."""
+
+    model: SSMModel
+    calibration: Calibration | None
+    seed: int
+
+
+def _plan(source: _Source, method: str | Criterion, ratios: list[float]) -> list[Step]:
     """Ratio, a key that tells equal models, and how to make the model; nothing fails once evaluations have begun."""
-    if method == UNSTRUCTURED:
-        make = partial(prune_unstructured, model, seed=seed)
-        return [(ratio, (UNSTRUCTURED, ratio), partial(make, ratio=ratio)) for ratio in ratios]
-    scores = score(model, method, seed=seed)
+    if isinstance(method, str) and method in _MAKERS:
+        return [(ratio, (method, ratio), partial(_MAKERS[method], source, ratio)) for ratio in ratios]
+    if isinstance(method, str) and (name := _reduction(method)):
+        return [(ratio, (method, ratio), partial(_reduced, source, ratio, name)) for ratio in ratios]
+    calibration = source.calibration if method == "calibrated" else None
+    scores = score(source.model, method, seed=source.seed, calibration=calibration)
     selections = [select(scores, ratio=ratio) for ratio in ratios]
     keys = [tuple(indices.tobytes() for indices in selection.keep.values()) for selection in selections]
-    return [(r, k, partial(prune, model, s)) for r, k, s in zip(ratios, keys, selections, strict=True)]
+    return [(r, k, partial(prune, source.model, s)) for r, k, s in zip(ratios, keys, selections, strict=True)]
+
+
+def _reduction(method: str) -> str | None:
+    """The method of `reduce` that a name stands for; scores go first."""
+    prefix, _, name = method.rpartition("reduce:")
+    if prefix == "" and name in METHODS and (method != name or name not in {*PRESETS, *CRITERIA}):
+        return name
+    return None
+
+
+def _orders(source: _Source, ratio: float) -> dict[str, int]:
+    return dict(select(score(source.model, "last", scope="system"), ratio=ratio, scope="system").orders)
+
+
+def _reduced(source: _Source, ratio: float, method: str) -> SSMModel:
+    return reduce(source.model, _orders(source, ratio), method=method)
+
+
+def _calibrated(source: _Source) -> Calibration:
+    require_kind(source.calibration, Calibration, "calibration", CALIBRATION_ADVICE)
+    assert source.calibration is not None
+    return source.calibration
+
+
+def _eliminated(source: _Source, ratio: float) -> SSMModel:
+    return eliminate(source.model, _calibrated(source), ratio=ratio)
+
+
+def _balanced(source: _Source, ratio: float) -> SSMModel:
+    return reduce(source.model, _orders(source, ratio), calibration=_calibrated(source))
+
+
+def _unstructured(source: _Source, ratio: float) -> SSMModel:
+    return prune_unstructured(source.model, ratio=ratio, seed=source.seed)
+
+
+_MAKERS: dict[str, Callable[[_Source, float], SSMModel]] = {
+    UNSTRUCTURED: _unstructured,
+    "eliminate": _eliminated,
+    "calibrated_balanced": _balanced,
+}

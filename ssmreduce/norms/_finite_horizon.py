@@ -1,13 +1,13 @@
 """Gains over finite sequences, which exist for unstable and marginal states too, and the peak-to-peak (L1) norm."""
 
-import numbers
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from .._support.arguments import positive_integer
 from .._support.arrays import one_minus_abs, to_numpy
-from ..errors import NonFiniteError, ShapeError, UnknownNameError
+from ..errors import NonFiniteError, ShapeError
 from ..responses import simulate
 from ..systems import DiagonalSSM, StateSpace, from_state_space
 from ..systems._guards import require_stable
@@ -80,7 +80,7 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
     ssm = _diagonal(ssm)
     if ssm.batch:
         raise ShapeError(f"one system is needed, not {ssm!r}; take the systems of the batch one by one")
-    _check_count(horizon, "the horizon")
+    positive_integer(horizon, "the horizon")
     ssm = on_host(ssm)
     upper = _weighted_bound(ssm, horizon)
     if not np.isfinite(upper):
@@ -95,11 +95,6 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
     scaled = replace(ssm, B=B, C=factor * halves[0], D=np.ldexp(ssm.D, -exponent), C_reverse=reverse)
     lower = float(np.ldexp(_lanczos(scaled, horizon, rtol), exponent))
     return GainBounds(lower, max(lower, upper))
-
-
-def _check_count(value: int, name: str) -> None:
-    if not isinstance(value, numbers.Integral) or value < 1:
-        raise UnknownNameError(f"{name} must be a whole number from 1 on, got {value!r}")
 
 
 def _diagonal(ssm: DiagonalSSM | StateSpace) -> DiagonalSSM:
@@ -202,7 +197,7 @@ def peak_to_peak_bounds(ssm: DiagonalSSM | StateSpace, *, max_lags: int = 65536,
     """
     ssm = _diagonal(ssm)
     require_stable(ssm, "the peak-to-peak gain")
-    _check_count(max_lags, "max_lags")
+    positive_integer(max_lags, "max_lags")
     Lambda, B, C, D = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.D))
     halves = [C] if ssm.C_reverse is None else [C, to_numpy(ssm.C_reverse)]
     total = np.abs(D + ssm.kappa * sum(np.real(half @ B) for half in halves))

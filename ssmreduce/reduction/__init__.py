@@ -3,15 +3,10 @@
 from ._orders import hankel_orders
 from ._reduce import METHODS, reduce
 from .calibrated import (
-    EliminationPath,
-    LayerPath,
     Search,
     SearchPoint,
-    balance_calibrated,
     compress,
     eliminate,
-    elimination_path,
-    elimination_scores,
     output_sensitivity,
     refit,
     refit_network,
@@ -20,7 +15,6 @@ from .calibrated import (
 from .methods import (
     Reduction,
     balanced_truncation,
-    compensate,
     compensated_truncation,
     exchange,
     greedy_elimination,
@@ -32,19 +26,13 @@ from .methods import (
 
 __all__ = [
     "METHODS",
-    "EliminationPath",
-    "LayerPath",
     "Reduction",
     "Search",
     "SearchPoint",
-    "balance_calibrated",
     "balanced_truncation",
-    "compensate",
     "compensated_truncation",
     "compress",
     "eliminate",
-    "elimination_path",
-    "elimination_scores",
     "exchange",
     "greedy_elimination",
     "h2_approximation",

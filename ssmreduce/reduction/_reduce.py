@@ -11,7 +11,7 @@ from ..errors import SelectionError, UnknownNameError
 from ..models import SSMModel, replace_system
 from ..models._model import MODEL_ADVICE
 from ..systems import DiagonalSSM
-from .calibrated import balance_calibrated
+from .calibrated._balanced import balance_calibrated
 from .methods import (
     Reduction,
     balanced_truncation,
@@ -60,7 +60,8 @@ def reduce(
         ``balanced``, ``greedy``, ``greedy_hankel``, ``exchange``, ``compensated``, ``modal``, ``h2``; or, with a dense
         D, ``singular_perturbation``, ``modal_perturbation``, ``hankel``. See the page "How to choose".
     calibration : Calibration, optional
-        With ``balanced`` and orders: weigh the states by what they do on data, see `balance_calibrated`.
+        With ``balanced`` and orders: the covariance of the states on data takes the place of the controllability
+        Gramian (calibrated balanced truncation).
     **options
         Of the method's function.
 
@@ -127,7 +128,7 @@ def _check_options(method: str, options: Mapping[str, Any]) -> None:
 
 def _one_order(ssm: DiagonalSSM, states: int, name: str) -> int:
     systems = ssm.systems
-    order, rest = divmod(whole_number(states, f"the order of layer {name!r}"), systems)
+    order, rest = divmod(whole_number(states, f"the order of layer {name!r}", error=SelectionError), systems)
     if rest:
         raise SelectionError(
             f"layer {name!r} has {systems} systems, which cannot keep {states} states in equal parts; select with "

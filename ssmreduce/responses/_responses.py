@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import array_api_compat
 import numpy as np
 
-from .._support.arguments import real_number, whole_number
+from .._support.arguments import positive_integer, real_number, whole_number
 from .._support.arrays import Array, as_double, namespace, numbers_of, one_minus_abs
 from ..engines import Layer, engine_for
-from ..errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
+from ..errors import ArrayKindError, NonFiniteError, ShapeError
 from ..systems import DiagonalSSM
 from ..systems._systems import require_diagonal
 
@@ -156,8 +156,8 @@ def simulate_chunk(
         if given and not ssm.bidirectional:
             raise ShapeError(f"{name} was given for a causal system (it has no C_reverse)")
     xp = namespace(u)
-    if threads is not None and not real_number(threads, "threads") >= 1:
-        raise UnknownNameError(f"threads must be at least 1, got {threads}")
+    if threads is not None:
+        positive_integer(threads, "threads")
     lead, length = tuple(u.shape[:-2]), int(u.shape[-2])
     first = _flat_state(ssm, u, state, "state")
     first_reverse = _flat_state(ssm, u, state_reverse, "state_reverse") if ssm.bidirectional else None

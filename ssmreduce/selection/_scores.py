@@ -6,12 +6,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .._support.arguments import random_numbers, require_kind, whole_number
+from .._support.arguments import random_numbers, whole_number
 from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .._support.frozen import rebuild
 from ..errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
 from ..models import SSMModel
-from ..models._model import MODEL_ADVICE
 from ..norms import modal_h2_norms, modal_hinf_norms, pair_hinf_norms
 from ..norms._norms import squared_norms
 from ..systems import DiagonalSSM
@@ -283,60 +282,8 @@ class Scores(Mapping[str, np.ndarray]):
         return len(self.by_layer)
 
 
-def score(
-    model: SSMModel,
-    method: str | Criterion = "last",
-    *,
-    allocation: str | None = None,
-    scope: str = "layer",
-    seed: int = 0,
-) -> Scores:
-    r"""Score every state of a model.
-
-    Parameters
-    ----------
-    model : SSMModel
-    method : str or callable
-        A preset (``last``, ``aire``, ``lamp``, ``uniform_hinf``, ``global_hinf``, ``uniform_magnitude``,
-        ``global_magnitude``, ``random``, ``last_reference``, ``aire_reference``), a criterion (``hinf``, ``h2``,
-        ``magnitude``, ...), or any function from a `DiagonalSSM` to one non-negative value a state.
-    allocation : {"uniform", "global", "layer_adaptive"}, optional
-        How values compare across layers; presets bring their own, criteria and callables default to ``global``.
-        ``global`` leaves them as they are. ``layer_adaptive`` divides each value by the sum of the values of its layer
-        that are not smaller (states sorted; LAMP, Lee et al., ICLR 2021, and LAST): the largest of each layer scores 1
-        (if no value is negative).
-    scope : {"layer", "system"}
-        Over what ``layer_adaptive`` normalises: the whole layer, or each system of a batch (each S4D feature).
-    seed : int
-        For ``random``.
-
-    Returns
-    -------
-    Scores
-
-    Raises
-    ------
-    UnknownNameError
-        An unknown method, allocation or scope, or an allocation beside a preset.
-    ShapeError, ArrayKindError, NonFiniteError
-        A callable whose values have the wrong shape, are complex, or are NaN.
-    SelectionError
-        A model whose batches of systems (S4D features) were pruned to different orders.
-
-    Notes
-    -----
-    States on or outside the unit circle have no norm: they score ``inf`` and stay. The normalisation runs over the
-    finite values. The reference methods give them the finite values of the released code.
-
-    Examples
-    --------
-    >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
-    >>> scores = score(model, "last")
-    >>> float(scores["layers.0.seq"].max())
-    1.0
-    """
-    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+def scored(model: SSMModel, method: str | Criterion, allocation: str | None, scope: str, seed: int) -> Scores:
+    """Scores by a criterion: see `score`."""
     criterion, label, allocation = _resolve(method, allocation, seed)
     if scope not in ("layer", "system"):
         raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
@@ -373,7 +320,7 @@ def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tupl
     criterion = method
     if isinstance(method, str) and method in PRESETS:
         if allocation is not None and method != "random":
-            raise UnknownNameError(
+            raise OptionError(
                 f"the method {method!r} brings its own allocation; for another one give its criterion "
                 f"{PRESETS[method][0]!r} with allocation={allocation!r}"
             )

@@ -108,7 +108,7 @@ def select(
         raise UnknownNameError(f"there is no scope {scope!r}; choose from layer, system")
     if sum(rule is not None for rule in (ratio, count, threshold, orders)) != 1:
         raise SelectionError("give exactly one of ratio, count, threshold and orders")
-    min_states = whole_number(min_states, "min_states")
+    min_states = whole_number(min_states, "min_states", error=SelectionError)
     layers = {name: _Layer(scores[name], scope, scores.units.get(name)) for name in scores}
     if orders is not None:
         slices = _given(layers, orders)

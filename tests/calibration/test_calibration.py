@@ -324,7 +324,7 @@ def test_stationary_needs_stable_systems_and_a_sequence(model):
 def test_stationary_moments_are_of_sequences_without_end(model):
     stationary = sr.calibration.calibrate_stationary(model)
     orders = dict.fromkeys(model, 8)
-    ours = sr.reduction.balance_calibrated(model, stationary, orders)
+    ours = sr.reduce(model, orders, calibration=stationary)
     plain = sr.reduce(model, orders, method="balanced")
     for name in model:
         difference = sr.certify(ours[name], plain[name]).h2_error

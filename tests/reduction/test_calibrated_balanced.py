@@ -109,7 +109,7 @@ def test_whole_networks_at_80_percent(name):
     r = recorded(name)
     x = sequences(name)
     orders = sr.eliminate(r.model, calibration_of(name), ratio=0.8).orders
-    small = sr.reduction.balance_calibrated(r.model, calibration_of(name), orders)
+    small = sr.reduce(r.model, orders, calibration=calibration_of(name))
     assert small.orders == orders
     same = sr.reduce(r.model, orders, method="balanced", calibration=calibration_of(name))
     for layer in small:
@@ -128,8 +128,8 @@ def test_bad_orders_are_named():
         ({"other": 3}, sr.errors.UnknownLayerError),
     ):
         with pytest.raises(error):
-            sr.reduction.balance_calibrated(r.model, calibration_of(LRU), orders)
+            sr.reduce(r.model, orders, calibration=calibration_of(LRU))
     with pytest.raises(sr.errors.SelectionError, match="calibration goes with"):
         sr.reduce(r.model, {first: 3}, method="h2", calibration=calibration_of(LRU))
     with pytest.raises(sr.errors.ShapeError):
-        sr.reduction.balance_calibrated(sr.prune(r.model, {first: [0, 1]}), calibration_of(LRU), {first: 1})
+        sr.reduce(sr.prune(r.model, {first: [0, 1]}), {first: 1}, calibration=calibration_of(LRU))

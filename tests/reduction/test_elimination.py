@@ -13,8 +13,8 @@ from support.recorded import LRU, S4D, S5, calibration_of, inputs_of, recorded
 import ssmreduce as sr
 from ssmreduce.calibration._accumulate import layer_moments
 from ssmreduce.calibration._stationary import _layer
-from ssmreduce.reduction.calibrated._outputs import OutputFit, output_weights, with_weights
-from ssmreduce.reduction.calibrated._path import elimination_order
+from ssmreduce.selection._outputs import OutputFit, output_weights, with_weights
+from ssmreduce.selection._path import elimination_order
 
 KINDS = {
     "causal": {},
@@ -166,12 +166,12 @@ def test_data_free_error_is_the_h2_norm(rng):
 def test_scores_are_the_greedy_merge(seed):
     rng = np.random.default_rng(seed)
     paths = {
-        name: sr.reduction.LayerPath(
+        name: sr.selection.LayerPath(
             np.stack([rng.permutation(n) for _ in range(s)]), rng.integers(0, 9, (s, n)).astype(float), energy
         )
         for name, s, n, energy in (("a", 1, 5, 2.0), ("b", 3, 4, 7.0))
     }
-    scores = sr.reduction.elimination_scores(sr.reduction.EliminationPath(paths))
+    scores = sr.selection.elimination_scores(sr.selection.EliminationPath(paths))
     # The plain rule: the queue with the cheapest head gives up its head, and whatever follows it for no more.
     queues = {
         (name, s): list(zip(layer.cost[s] / layer.energy, layer.order[s], strict=True))
@@ -217,7 +217,7 @@ def test_half_a_point_at_most_is_lost_at_70_percent(name, ratio):
 def test_refit_lifts_other_selections():
     r = recorded(S5)
     pruned = sr.prune(r.model, sr.select(sr.score(r.model, "last_reference"), ratio=0.7))
-    fitted = sr.refit(pruned, calibration_of(S5))
+    fitted = sr.refit(pruned, calibration=calibration_of(S5))
     assert r.correct(pruned) < 0.7 * len(r.x)
     assert r.correct(fitted) > 0.85 * len(r.x)
 
@@ -248,13 +248,13 @@ def test_ragged_features_are_written_as_masks():
 def test_refit_of_a_reduced_model_to_targets(rng):
     r = recorded(LRU)
     pruned = sr.prune(r.model, sr.select(sr.score(r.model, "aire"), ratio=0.5))
-    fitted = sr.refit(pruned, calibration_of(LRU))
+    fitted = sr.refit(pruned, calibration=calibration_of(LRU))
     inputs = inputs_of(LRU)
-    again = sr.refit(pruned, sr.calibrate(pruned, inputs, targets=r.model))
+    again = sr.refit(pruned, calibration=sr.calibrate(pruned, inputs, targets=r.model))
     replaced = pruned
     for name in pruned:
         replaced = sr.models.replace_system(replaced, name, pruned[name])
-    realised = sr.refit(replaced, sr.calibrate(replaced, inputs, targets=r.model))
+    realised = sr.refit(replaced, calibration=sr.calibrate(replaced, inputs, targets=r.model))
     for name in pruned:
         scale = np.abs(fitted[name].C).max()
         np.testing.assert_allclose(again[name].C, fitted[name].C, atol=1e-5 * scale)
@@ -286,7 +286,7 @@ def test_no_states_at_all_can_be_left():
 
 def test_paths_and_calibrations_can_be_pickled():
     calibration = calibration_of(S5)
-    path = sr.reduction.elimination_path(recorded(S5).model, calibration)
+    path = sr.selection.elimination_path(recorded(S5).model, calibration)
     for one in (calibration, path):
         assert list(pickle.loads(pickle.dumps(one))) == list(one)
 
@@ -295,8 +295,8 @@ def test_a_second_refit_needs_the_reference():
     r = recorded(LRU)
     once = sr.eliminate(r.model, calibration_of(LRU), ratio=0.6)
     with pytest.raises(sr.errors.SelectionError, match="give reference="):
-        sr.refit(once, calibration_of(LRU))
-    twice = sr.refit(once, calibration_of(LRU), reference=r.model)
+        sr.refit(once, calibration=calibration_of(LRU))
+    twice = sr.refit(once, calibration=calibration_of(LRU), reference=r.model)
     for name in once:
         np.testing.assert_allclose(twice[name].C, once[name].C, rtol=0, atol=1e-6 * np.abs(once[name].C).max())
 
@@ -334,7 +334,7 @@ def test_bad_calibrations_are_named():
     with pytest.raises(sr.errors.ShapeError, match="calibrate the model that you reduce"):
         sr.eliminate(r.model, swapped, ratio=0.5)
     with pytest.raises(sr.errors.ShapeError, match="calibrate the model that you reduce"):
-        sr.refit(sr.prune(r.model, {first: [1, 2]}), swapped)
+        sr.refit(sr.prune(r.model, {first: [1, 2]}), calibration=swapped)
     with pytest.raises(sr.errors.SelectionError, match="ridge"):
         sr.eliminate(r.model, calibration, ratio=0.5, ridge=0.0)
     with pytest.raises(sr.errors.SelectionError, match="exactly one"):

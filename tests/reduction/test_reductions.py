@@ -144,7 +144,7 @@ def test_reduce_by_tolerance(rng):
 def test_compensate_keeps_the_selected_poles(rng, family):
     model = model_from(rng, family)
     keep = sr.select(sr.score(model, "last"), ratio=0.5, scope="system")
-    compensated, pruned = sr.reduction.compensate(model, keep), sr.prune(model, keep)
+    compensated, pruned = sr.refit(sr.prune(model, keep)), sr.prune(model, keep)
     assert compensated.orders == dict(keep.orders)
     again = sr.read(sr.export(compensated), adapter=model.adapter)
     for name, ssm in model.items():
@@ -156,10 +156,10 @@ def test_compensate_keeps_the_selected_poles(rng, family):
 def test_compensate_leaves_other_layers_and_refuses_ragged_batches(rng):
     model = model_from(rng, "s5")
     first, second = model
-    compensated = sr.reduction.compensate(model, {first: [0, 2, 3], second: np.arange(6)})
+    compensated = sr.refit(sr.prune(model, {first: [0, 2, 3], second: np.arange(6)}))
     assert list(compensated.systems) == [first]
     with pytest.raises(SelectionError, match="scope='system'"):
-        sr.reduction.compensate(model_from(rng, "s4d"), {"layers.0": [0, 1, 2, 7]})
+        sr.refit(sr.prune(model_from(rng, "s4d"), {"layers.0": [0, 1, 2, 7]}))
 
 
 def test_refusals_of_reduce(rng):

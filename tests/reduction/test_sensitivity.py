@@ -69,9 +69,9 @@ def test_an_output_that_ignores_the_last_layer_frees_its_states():
 
 
 def test_equal_weights_per_energy_are_the_default():
-    model, path = recorded(S5).model, sr.reduction.elimination_path(recorded(S5).model, calibration_of(S5))
+    model, path = recorded(S5).model, sr.selection.elimination_path(recorded(S5).model, calibration_of(S5))
     by_energy = {name: 1 / layer.energy for name, layer in path.items()}
-    ours, plain = sr.reduction.elimination_scores(path, sensitivity=by_energy), sr.reduction.elimination_scores(path)
+    ours, plain = sr.selection.elimination_scores(path, sensitivity=by_energy), sr.selection.elimination_scores(path)
     for name in model:
         np.testing.assert_array_equal(ours[name], plain[name])
 
@@ -136,7 +136,7 @@ def test_bidirectional_network_at_80_percent(method):
     calibration = sr.calibrate(model, net.layer_inputs(model, x))
     small = sr.eliminate(model, calibration, ratio=0.8, feedthrough=True)
     if method == "balanced":
-        small = sr.reduction.balance_calibrated(model, calibration, small.orders)
+        small = sr.reduce(model, small.orders, calibration=calibration)
         small = sr.reduction.refit_network(net, small, [x], feedthrough=True)
     elif method == "compress":
         small = sr.compress(net, [x], ratio=0.8, finish=None).model

@@ -4,7 +4,7 @@ import math
 
 from ..._support.arguments import real_number, whole_number
 from ..._support.arrays import Array, one_minus_abs, to_numpy
-from ...errors import ShapeError, UnknownNameError
+from ...errors import OptionError, ShapeError, UnknownNameError
 from ...systems import DiagonalSSM, StateSpace, to_state_space
 from ...systems._guards import require_causal, require_stable
 from ._bracket import PeakGain
@@ -82,12 +82,12 @@ def peak_gain(
     """
     samples = None if max_samples is None else whole_number(max_samples, "max_samples")
     if not 0 < real_number(rtol, "rtol") < math.inf or samples == 0:
-        raise UnknownNameError(f"rtol and max_samples must be positive, got {rtol} and {max_samples}")
+        raise OptionError(f"rtol and max_samples must be positive, got {rtol} and {max_samples}")
     if method not in METHODS:
         raise UnknownNameError(f"there is no method {method!r}; choose from {', '.join(METHODS)}")
     if isinstance(ssm, StateSpace):
         if method == "exclusion":
-            raise UnknownNameError("phase exclusion needs a DiagonalSSM; a StateSpace takes level sets")
+            raise OptionError("phase exclusion needs a DiagonalSSM; a StateSpace takes level sets")
         return PeakGain(*level_set_peak_gain(ssm, rtol), method="level-set")
     require_stable(ssm, "the peak gain")
     if method == "level-set":

@@ -1,8 +1,7 @@
 """Reductions of a model with data, and of a network with data."""
 
-from ._balanced import balance_calibrated
 from ._compress import compress
-from ._elimination import EliminationPath, LayerPath, eliminate, elimination_path, elimination_scores
+from ._elimination import eliminate
 from ._refit import refit
 from ._search import Search, SearchPoint, search_model
 from ._search_network import search, search_network
@@ -12,17 +11,12 @@ from ._sequential import refit_network
 
 __all__ = [
     "Candidate",
-    "EliminationPath",
-    "LayerPath",
     "Search",
     "SearchPoint",
     "SelectiveCompression",
-    "balance_calibrated",
     "compress",
     "compress_selective",
     "eliminate",
-    "elimination_path",
-    "elimination_scores",
     "output_sensitivity",
     "refit",
     "refit_network",

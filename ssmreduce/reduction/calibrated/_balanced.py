@@ -11,8 +11,8 @@ from ...calibration._moments import CALIBRATION_ADVICE
 from ...errors import NotRepresentableError, SelectionError
 from ...models import SSMModel, replace_system
 from ...models._model import MODEL_ADVICE
+from ...selection._outputs import check_moments, output_weights
 from ...systems import DiagonalSSM
-from ._outputs import check_moments, output_weights
 
 
 def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mapping[str, int]) -> SSMModel:
@@ -80,7 +80,7 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
 
 def _balanced(ssm: DiagonalSSM, moments: Moments, order: int, name: str) -> DiagonalSSM:
     s, n = moments.Lambda.shape
-    order = whole_number(order, f"the order of layer {name!r}")
+    order = whole_number(order, f"the order of layer {name!r}", error=SelectionError)
     if not s <= order <= s * n or order % s:
         raise SelectionError(f"layer {name!r} has {s} x {n} states; it cannot keep {order} of them in equal parts")
     halves = 2 if ssm.bidirectional else 1

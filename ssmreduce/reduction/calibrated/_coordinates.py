@@ -9,8 +9,8 @@ from ..._support.arrays import one_minus_abs
 from ...calibration import Moments
 from ...models import SSMModel, replace_system
 from ...networks import Gradients
+from ...selection._outputs import is_diagonal, output_weights, with_weights
 from ...systems import DiagonalSSM
-from ._outputs import is_diagonal, output_weights, with_weights
 
 FLOOR = 1e-3  # of the eigenvalues of the states' correlations, below which a direction is noise
 _LEAST_RATE = 1e-3  # rad: the angle of a slower pole moves as if it were this fast

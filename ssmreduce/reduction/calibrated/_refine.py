@@ -9,8 +9,8 @@ import scipy.optimize
 from ..._support.arrays import one_minus_abs
 from ...calibration._accumulate import layer_moments
 from ...engines import engine_for
+from ...selection._outputs import OutputFit, output_weights, with_weights
 from ...systems import DiagonalSSM
-from ._outputs import OutputFit, output_weights, with_weights
 
 Batches = Sequence[tuple[np.ndarray, np.ndarray]]
 """Inputs (batch, L, width) and the outputs (batch, L, width out) to be reproduced from them."""

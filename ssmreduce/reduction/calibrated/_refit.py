@@ -8,49 +8,54 @@ import numpy as np
 from ..._support.arguments import require_kind
 from ...calibration import Calibration, Moments
 from ...calibration._moments import CALIBRATION_ADVICE
-from ...errors import ArgumentError, SelectionError
-from ...models import SSMModel
+from ...errors import ArgumentError, OptionError, SelectionError
+from ...models import SSMModel, replace_system
 from ...models._model import MODEL_ADVICE, overwrite_states
+from ...selection._outputs import RIDGE, OutputFit, check_moments, with_weights
 from ...systems import DiagonalSSM
-from ._outputs import RIDGE, OutputFit, check_moments, with_weights
+from ..methods._compensated import refitted_layer
 
 
 def refit(
     reduced: SSMModel,
-    calibration: Calibration,
     *,
+    calibration: Calibration | None = None,
     reference: SSMModel | None = None,
-    ridge: float = RIDGE,
+    ridge: float | None = None,
     feedthrough: bool = False,
     layers: Iterable[str] | None = None,
 ) -> SSMModel:
-    r"""Fit the outputs of the states that are left to the data, in closed form.
+    r"""Fit the states that are left to what the original did, in closed form: on data, or in the H2 norm without.
 
-    With the second moments :math:`S = \sum_k r_k r_k^T` of all states, :math:`T = \sum_k (y_k - D u_k) r_k^T`, and the
-    states :math:`K` that are left,
+    With a calibration only the outputs change. With the second moments :math:`S = \sum_k r_k r_k^T` of all states,
+    :math:`T = \sum_k (y_k - D u_k) r_k^T`, and the states :math:`K` that are left,
 
     .. math:: V = T_{:K} S_{KK}^{-1} = \arg\min_V \sum_k \|y_k - D u_k - V r_{K,k}\|^2 .
 
-    Compensates any selection (LAST, AIRE-Prune, ...), and re-realised layers (balanced truncation) where the
+    This compensates any selection (LAST, AIRE-Prune, ...), and re-realised layers (balanced truncation) where the
     calibration is of the reduced model itself, with targets.
+
+    Without a calibration, B and C of the states that are left are fitted in turn to minimise the H2 error, as in
+    `compensated_truncation`; poles stay.
 
     Parameters
     ----------
     reduced : SSMModel
         What `prune` or `reduce` returned.
-    calibration : Calibration
-        Of the model before pruning; or of `reduced` itself, ``calibrate(reduced, inputs, targets=model)``.
+    calibration : Calibration, optional
+        Of the model before pruning; or of `reduced` itself, ``calibrate(reduced, inputs, targets=model)``. Without one
+        the fit is in the H2 norm.
     reference : SSMModel, optional
         The model before pruning, whose outputs are reproduced unless the calibration has targets. By default it is
         read from the parameters of `reduced`, which `prune` does not change; `eliminate` and `refit` do, and then it
         must be given.
-    ridge : float, default 1e-10
+    ridge : float, optional
         Noise added to each coordinate, as a share of its state's power. What the data do not determine stays as it is
-        in the reference.
+        in the reference. By default 1e-10; only with a calibration.
     feedthrough : bool, default False
-        Fit D as well; a diagonal D stays diagonal.
+        Fit D as well; a diagonal D stays diagonal. Only with a calibration.
     layers : iterable of str, optional
-        By default every layer of the calibration.
+        By default every layer of the calibration, or of the model.
 
     Returns
     -------
@@ -59,11 +64,14 @@ def refit(
     Raises
     ------
     ArgumentError
-        No model, no calibration, or text for `layers`.
+        No model, something else as a calibration, or text for `layers`.
+    OptionError
+        A ridge or a feedthrough without a calibration.
     UnknownLayerError, ShapeError
         A layer without calibration, or a calibration of other systems.
     SelectionError
-        A ridge below 1e-14, or a model that was fitted before, without `reference`.
+        A ridge below 1e-14, or a layer that was fitted or re-realised before, without `reference`; in the H2 norm also
+        features of one layer that keep different numbers of states.
     NotRepresentableError
         Outputs that the model family cannot hold.
 
@@ -77,16 +85,21 @@ def refit(
     >>> model = sr.load("examples/s5_digits/model.safetensors")
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5))
-    >>> compensated = refit(pruned, sr.calibrate(model, dict.fromkeys(model, u)))
-    >>> compensated.orders == pruned.orders
+    >>> on_data = refit(pruned, calibration=calibration=sr.calibrate(model, dict.fromkeys(model, u)))
+    >>> on_data.orders == refit(pruned).orders == pruned.orders
     True
     """
     require_kind(reduced, SSMModel, "reduced", MODEL_ADVICE)
-    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
     if reference is not None:
         require_kind(reference, SSMModel, "reference", MODEL_ADVICE)
     if isinstance(layers, str):
         raise ArgumentError(f"layers must be several names, got {layers!r}; give [{layers!r}]")
+    if calibration is None:
+        if ridge is not None or feedthrough:
+            raise OptionError("ridge and feedthrough go with a calibration; the fit in the H2 norm has neither")
+        return _fitted_in_h2(reduced, reference, reduced if layers is None else layers)
+    require_kind(calibration, Calibration, "calibration", CALIBRATION_ADVICE)
+    ridge = RIDGE if ridge is None else ridge
     result = reduced
     for name in calibration if layers is None else layers:
         reduced.require(name)
@@ -94,6 +107,36 @@ def refit(
         fit = OutputFit(ssm, calibration[name], ridge=ridge, feedthrough=feedthrough)
         result = overwrite_states(result, name, _taken(reduced[name], with_weights(ssm, *fit.solve(keep)), keep))
     return result
+
+
+def _fitted_in_h2(reduced: SSMModel, reference: SSMModel | None, layers: Iterable[str]) -> SSMModel:
+    """The model with B and C of every layer that lost states fitted in the H2 norm."""
+    result = reduced
+    for name in layers:
+        kept = reduced[name]
+        if not reduced.state_index(name)[1].all():
+            raise SelectionError(
+                f"the systems of layer {name!r} keep different numbers of states, which one batch cannot hold; select "
+                "with scope='system'"
+            )
+        if reference is None and name in reduced.systems:
+            raise SelectionError(f"layer {name!r} was re-realised: give reference=, the model before")
+        full = _original(reduced, reference, name)
+        if kept.order < full.order:
+            result = replace_system(result, name, refitted_layer(full, kept))
+    return result
+
+
+def _original(reduced: SSMModel, reference: SSMModel | None, name: str) -> DiagonalSSM:
+    """The system whose outputs are to be reproduced."""
+    if reference is not None:
+        return reference[name]
+    if name in reduced.refitted:
+        raise SelectionError(
+            f"the outputs of layer {name!r} were fitted before and are no longer those to be reproduced: give "
+            "reference=, the model before pruning"
+        )
+    return reduced.full_system(name)
 
 
 def _fitted_system(
@@ -107,12 +150,7 @@ def _fitted_system(
     if name in reduced.systems or (own and moments.cross is not None):
         check_moments(ssm, moments, name)
         return ssm, np.ones(moments.Lambda.shape, dtype=bool)
-    if reference is None and name in reduced.refitted:
-        raise SelectionError(
-            f"the outputs of layer {name!r} were fitted before and are no longer those to be reproduced: give "
-            "reference=, the model before pruning"
-        )
-    full = reduced.full_system(name) if reference is None else reference[name]
+    full = _original(reduced, reference, name)
     check_moments(full, moments, name)
     index, valid = reduced.state_index(name)
     slots = np.arange(full.order)[None] if reference is None else reference.state_index(name)[0]

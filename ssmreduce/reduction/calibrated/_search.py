@@ -10,8 +10,7 @@ from ...calibration import Calibration
 from ...errors import NonFiniteError, SelectionError, UnattainableError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE
-from ...selection import Scores, prune, select
-from ._elimination import elimination_path, elimination_scores
+from ...selection import Scores, elimination_path, elimination_scores, prune, select
 from ._refit import refit
 
 
@@ -145,7 +144,7 @@ def search_model(
     _check(evaluate, finish, max_loss, tolerance)
     scores = elimination_scores(elimination_path(model, calibration, feedthrough=feedthrough), scope=scope)
     total = sum(model.orders.values())
-    if whole_number(min_states, "min_states") > (largest := max(model.orders.values())):
+    if whole_number(min_states, "min_states", error=SelectionError) > (largest := max(model.orders.values())):
         raise SelectionError(
             f"min_states is {min_states}, and the largest layer has {largest} states: nothing can leave"
         )
@@ -157,7 +156,7 @@ def search_model(
 
     def attempt(states: int) -> SSMModel | None:
         selection = select(scores, count=states, min_states=min_states, scope=scope)
-        candidate = refit(prune(model, selection), calibration, feedthrough=feedthrough, reference=model)
+        candidate = refit(prune(model, selection), calibration=calibration, feedthrough=feedthrough, reference=model)
         if finish is not None:
             candidate = finish(candidate)
             require_kind(candidate, SSMModel, "the result of finish", "it must return the model, finished")

@@ -9,8 +9,7 @@ from ..._support.arrays import to_numpy
 from ...calibration import Calibration
 from ...errors import NonFiniteError
 from ...networks import Network, network
-from ...selection import prune, select
-from ._elimination import LayerPath, elimination_path, elimination_scores
+from ...selection import LayerPath, elimination_path, elimination_scores, prune, select
 from ._network_data import Part, batch_list, recorded
 from ._refit import refit
 from ._sequential import refit_parts
@@ -99,7 +98,7 @@ def sensitivity_of_parts(
         alone = {**model.orders, name: max(systems, min(orders[name], full - systems))}  # at least one state leaves
         selection = select(scores, orders=alone, scope=scope)
         small = prune(model, selection)
-        small = refit(small, calibration, layers=[name], feedthrough=feedthrough, reference=model)
+        small = refit(small, calibration=calibration, layers=[name], feedthrough=feedthrough, reference=model)
         later = tuple(model)[i + 1 :]
         small = refit_parts(net, small, parts, layers=later, feedthrough=feedthrough)
         change = sum(float(np.sum((_finite(net.outputs(small, part.batch)) - part.outputs) ** 2)) for part in parts)

@@ -13,9 +13,9 @@ from ...models import SSMModel
 from ...models._model import MODEL_ADVICE, overwrite_states
 from ...networks import Network, network
 from ...responses import simulate
+from ...selection._outputs import RIDGE, OutputFit, with_weights
 from ...systems import DiagonalSSM
 from ._network_data import Part, batch_list, recorded, summed
-from ._outputs import RIDGE, OutputFit, with_weights
 from ._refine import refine_system
 
 

@@ -2,7 +2,7 @@
 
 from ._balanced import balanced_truncation
 from ._base import Reduction
-from ._compensated import compensate, compensated_truncation
+from ._compensated import compensated_truncation
 from ._exchange import exchange
 from ._greedy import greedy_elimination
 from ._h2 import h2_approximation
@@ -13,7 +13,6 @@ from ._perturbation import singular_perturbation
 __all__ = [
     "Reduction",
     "balanced_truncation",
-    "compensate",
     "compensated_truncation",
     "exchange",
     "greedy_elimination",

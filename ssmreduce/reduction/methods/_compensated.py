@@ -1,14 +1,11 @@
 """Compensated modal truncation: the poles that stay, with B and C refitted to what the others did."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from scipy.linalg import cho_solve
 
 from ...errors import SelectionError, UnknownNameError
-from ...models import SSMModel, replace_system
 from ...norms._gramians import real_gramian, safe_cholesky
-from ...selection import Selection, hinf, prune
+from ...selection import hinf
 from ...selection._scores import Criterion
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
@@ -60,7 +57,7 @@ def compensated_truncation(
 
     Notes
     -----
-    When to use it: where the poles must stay, or to make the most of any selection of states (`compensate`). A
+    When to use it: where the poles must stay, or to make the most of any selection of states (`refit`). A
     bidirectional layer is fitted with the outputs of both halves stacked, which counts the overlap of the halves at
     lag 0 twice: its H2 error is nearly always smaller than that of plain truncation, but need not be.
     O(n k (m + p) + k^3) an iteration.
@@ -84,53 +81,6 @@ def compensated_truncation(
     return reduce_each(ssm, order, method, "compensated")
 
 
-def compensate(
-    model: SSMModel, keep: Selection | Mapping[str, np.ndarray], *, refit: str = "both", iterations: int = 8
-) -> SSMModel:
-    """Prune, then refit B and C of the states that stay: `prune` with what is left made the most of.
-
-    Parameters
-    ----------
-    model : SSMModel
-    keep : Selection or mapping
-        As in `prune`.
-    refit : {"both", "outputs"}
-        As in `compensated_truncation`.
-    iterations : int, default 8
-
-    Returns
-    -------
-    SSMModel
-
-    Raises
-    ------
-    UnknownLayerError, SelectionError
-        As in `prune`; also where the systems of a batch keep different numbers of states.
-    UnknownNameError
-        Another `refit`.
-
-    Examples
-    --------
-    >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
-    >>> keep = sr.select(sr.score(model, "last"), ratio=0.5)
-    >>> compensate(model, keep).orders == dict(keep.orders)
-    True
-    """
-    _check(refit, iterations)
-    pruned = prune(model, keep)
-    for name in keep.keep if isinstance(keep, Selection) else keep:
-        if not pruned.state_index(name)[1].all():
-            raise SelectionError(
-                f"the systems of layer {name!r} keep different numbers of states, which one batch cannot hold; select "
-                "with scope='system'"
-            )
-        ssm = model[name]
-        if pruned[name].order < ssm.order:
-            pruned = replace_system(pruned, name, _refit_layer(ssm, pruned[name], refit, iterations))
-    return pruned
-
-
 def _check(refit: str, iterations: int) -> None:
     if refit not in REFITS:
         raise UnknownNameError(f"there is no refit {refit!r}; choose from {', '.join(REFITS)}")
@@ -138,11 +88,11 @@ def _check(refit: str, iterations: int) -> None:
         raise SelectionError(f"at least one iteration is needed, got {iterations}")
 
 
-def _refit_layer(ssm: DiagonalSSM, kept: DiagonalSSM, refit: str, iterations: int) -> DiagonalSSM:
-    """Refit the stable states of every system."""
+def refitted_layer(ssm: DiagonalSSM, kept: DiagonalSSM) -> DiagonalSSM:
+    """The stable states of `kept`, in every system, with B and C closest to `ssm` in the H2 norm."""
     systems = []
     for one, few in zip(single_systems(ssm), single_systems(kept), strict=True):
-        fitted = refitted(stable_part(one), stable_part(few), refit, iterations)
+        fitted = refitted(stable_part(one), stable_part(few))
         systems.append(joined(fitted, take_states(few, unstable_states(few))))
     return batched(systems, ssm)
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..._support.arguments import real_number
-from ...calibration import Moments
-from ...errors import SelectionError, ShapeError
-from ...systems import DiagonalSSM
+from .._support.arguments import real_number
+from ..calibration import Moments
+from ..errors import SelectionError, ShapeError
+from ..systems import DiagonalSSM
 
 RIDGE = 1e-10
 """Default ridge, relative to the power of each coordinate: far below any signal, enough for Cholesky factors."""
