@@ -138,7 +138,7 @@ REDUCE = {
         lambda j: sr.reduce(j.model, {LAYER: 2.5}, calibration=j.calibration), errors.SelectionError, "whole number",
     ),
     "balanced without orders": (
-        lambda j: sr.reduce(j.model, None, calibration=j.calibration), errors.ArgumentError, "orders is None",
+        lambda j: sr.reduce(j.model, None, calibration=j.calibration), errors.SelectionError, "orders, and no other",
     ),
     "a dense system beside a diagonal one": (
         lambda j: sr.certify(j.model[LAYER], DENSE), errors.ArgumentError, "reduced is a St",
@@ -170,9 +170,9 @@ REDUCE = {
 }  # fmt: skip
 
 REFIT_NETWORK = {
-    "half a step": (lambda j: j.refit_network(refine=2.5), errors.SelectionError, "refine must be a whole number"),
+    "half a step": (lambda j: j.refit_network(refine=2.5), errors.OptionError, "refine must be a whole number"),
     "steps in words": (lambda j: j.refit_network(refine="3"), errors.ArgumentError, "refine must be a number"),
-    "steps back": (lambda j: j.refit_network(refine=-1), errors.SelectionError, "refine must not be negative"),
+    "steps back": (lambda j: j.refit_network(refine=-1), errors.OptionError, "refine must not be negative"),
     "an array": (lambda j: j.refit_network(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
     "a model": (
         lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel",
@@ -219,7 +219,7 @@ COMPRESS = {
     "a ratio of one": (lambda j: j.compress(ratio=1.0), errors.SelectionError, "ratio"),
     "all apart": (lambda j: j.compress(apart=1.0), errors.SelectionError, "apart"),
     "a rate of nothing": (lambda j: j.compress(rate=0.0), errors.SelectionError, "rate"),
-    "half a step": (lambda j: j.compress(steps=1.5), errors.SelectionError, "steps"),
+    "half a step": (lambda j: j.compress(steps=1.5), errors.OptionError, "steps"),
     "progress": (lambda j: j.compress(progress=3), errors.ArgumentError, "progress is 3"),
 }
 
@@ -239,7 +239,7 @@ STATIONARY = {
 
 COMPARE = {
     "a length in words": (lambda j: j.compare(length="8"), errors.ArgumentError, "length must be a number, got '8'"),
-    "half a step": (lambda j: j.compare(length=2.5), errors.SelectionError, "length must be a whole number"),
+    "half a step": (lambda j: j.compare(length=2.5), errors.OptionError, "length must be a whole number"),
     "no function": (lambda j: j.compare(evaluate=3), errors.ArgumentError, "evaluate is 3"),
     "nothing returned": (lambda j: j.compare(evaluate=lambda m: None), errors.ArgumentError, "evaluate returns must"),
     "one array of inputs": (lambda j: j.compare(j.u), errors.ArgumentError, "inputs is a ndarray"),
@@ -260,15 +260,15 @@ COMPARE = {
 SYSTEM = sr.DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]])
 MEASURE = {
     "an accuracy in words": (lambda: sr.peak_gain(SYSTEM, rtol="1e-3"), errors.ArgumentError, "rtol must be a number"),
-    "no accuracy": (lambda: sr.certify(SYSTEM, SYSTEM, rtol=np.inf), errors.UnknownNameError, "rtol and max_samples"),
-    "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.UnknownNameError, "must be positive"),
-    "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.SelectionError, "whole number, got 1.5"),
-    "no lags": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.UnknownNameError, "max_lags must be"),
+    "no accuracy": (lambda: sr.certify(SYSTEM, SYSTEM, rtol=np.inf), errors.OptionError, "rtol and max_samples"),
+    "no samples": (lambda: sr.peak_gain(SYSTEM, max_samples=0), errors.OptionError, "must be positive"),
+    "half a sample": (lambda: sr.peak_gain(SYSTEM, max_samples=1.5), errors.OptionError, "whole number, got 1.5"),
+    "no lags": (lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=0), errors.OptionError, "max_lags must be"),
     "half a lag": (
-        lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.UnknownNameError, "from 1 on, got 1.5",
+        lambda: sr.norms.peak_to_peak_bounds(SYSTEM, max_lags=1.5), errors.OptionError, "positive integer, got 1.5",
     ),
     "threads in words": (
-        lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.UnknownNameError, "got '2'",
+        lambda: sr.hankel_singular_values(SYSTEM, accuracy="relative", threads="2"), errors.OptionError, "got '2'",
     ),
     "inputs in words": (lambda: sr.simulate(SYSTEM, [["a"]]), errors.ArrayKindError, "u is .*not numbers"),
     "ragged inputs": (lambda: sr.simulate(SYSTEM, [[1.0], [1.0, 2.0]]), errors.ShapeError, "u is a list whose rows"),
@@ -278,11 +278,11 @@ MEASURE = {
     "a state in words": (
         lambda: sr.simulate(SYSTEM, [[1.0]], initial_state=["a"]), errors.ArrayKindError, "state is .*not numbers",
     ),
-    "threads for a layer": (lambda: sr.simulate(SYSTEM, [[1.0]], threads="2"), errors.ArgumentError, "threads must be"),
+    "threads for a layer": (lambda: sr.simulate(SYSTEM, [[1.0]], threads="2"), errors.OptionError, "threads must be"),
     "a length in words": (lambda: sr.impulse_response(SYSTEM, "3"), errors.ArgumentError, "length must be a number"),
-    "half a lag of a response": (lambda: sr.impulse_response(SYSTEM, 2.5), errors.SelectionError, "whole number"),
+    "half a lag of a response": (lambda: sr.impulse_response(SYSTEM, 2.5), errors.OptionError, "whole number"),
     "no threads": (
-        lambda: sr.norms.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.UnknownNameError, "threads must be",
+        lambda: sr.norms.cauchy_factor(SYSTEM.Lambda, SYSTEM.B, threads=0), errors.OptionError, "threads must be",
     ),
 }  # fmt: skip
 
@@ -398,7 +398,7 @@ def test_as_many_states_as_there_are_leave_a_layer_as_it_is(j):
 
 def test_an_autocovariance_of_any_spectrum_is_taken(j):
     rho = 0.9 ** np.arange(5)
-    with pytest.raises(errors.UnknownNameError, match="taper"):
+    with pytest.raises(errors.OptionError, match="taper"):
         sr.calibration.calibrate_stationary(j.model, rho)
     sr.calibration.calibrate_stationary(j.model, rho * (1 - np.arange(5) / 5))  # what the message advises
     for touching in ([1.0, 0.5], [2, -1], [1.0]):  # spectra that reach 0

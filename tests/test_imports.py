@@ -67,7 +67,7 @@ SHARED = {
     "selective._functions": {"linear"},
     "reduction.calibrated._balanced": {"balance_calibrated"},
     "reduction.methods._compensated": {"refitted_layer"},
-    "selection._outputs": {"RIDGE", "OutputFit", "OutputProblem", "check_moments", "output_weights", "with_weights"},
+    "selection._outputs": {"RIDGE", "OutputFit", "check_moments", "is_diagonal", "output_weights", "with_weights"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
     "systems._batches": {"batched", "difference", "joined", "single_systems", "stable_part"},
     "systems._discretize": {"METHODS"},

@@ -9,7 +9,7 @@ import numpy as np
 from .._support.arguments import random_numbers, whole_number
 from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .._support.frozen import rebuild
-from ..errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
+from ..errors import ArrayKindError, NonFiniteError, OptionError, SelectionError, ShapeError, UnknownNameError
 from ..models import SSMModel
 from ..norms import modal_h2_norms, modal_hinf_norms, pair_hinf_norms
 from ..norms._norms import squared_norms

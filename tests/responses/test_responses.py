@@ -19,7 +19,7 @@ from support.oracles import (
 
 from ssmreduce import DiagonalSSM, frequency_response, impulse_response, simulate
 from ssmreduce.engines import _layer
-from ssmreduce.errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
+from ssmreduce.errors import ArrayKindError, NonFiniteError, OptionError, ShapeError, UnknownNameError
 from ssmreduce.responses import _responses as responses
 from ssmreduce.responses import simulate_chunk
 
@@ -299,7 +299,7 @@ def test_inputs_that_reach_nothing_must_be_finite_too(shape, dtype, length, valu
 
 @pytest.mark.parametrize("threads", [0, -2])
 def test_threads_must_be_positive(rng, threads):
-    with pytest.raises(UnknownNameError, match=f"threads must be at least 1, got {threads}"):
+    with pytest.raises(OptionError, match=f"threads must be a positive integer, got {threads}"):
         simulate(random_ssm(rng), np.zeros((4, 3)), threads=threads)
 
 

@@ -11,10 +11,10 @@ import ssmreduce as sr
 from ssmreduce.errors import (
     ArrayKindError,
     NonFiniteError,
+    OptionError,
     SelectionError,
     ShapeError,
     SSMReduceError,
-    UnknownNameError,
 )
 from ssmreduce.selection._scores import CRITERIA, PRESETS
 
@@ -273,7 +273,7 @@ def test_callables_that_give_nan(rng):
     ],
 )
 def test_unknown_names(rng, options, words):
-    with pytest.raises(UnknownNameError, match=words) as caught:
+    with pytest.raises(OptionError, match=words) as caught:
         sr.score(model_of(lru_tree(rng)), **options)
     assert isinstance(caught.value, SSMReduceError)
 

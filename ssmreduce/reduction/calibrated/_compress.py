@@ -48,7 +48,7 @@ class Recipe:
         if self.finish not in FINISHES:
             raise UnknownNameError(f"there is no finish {self.finish!r}; choose from {', '.join(map(str, FINISHES))}")
         for name in ("min_states", "refine", "steps", "seed"):
-            object.__setattr__(self, name, whole_number(getattr(self, name), name, error=SelectionError))
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
         if not 0 < real_number(self.rate, "rate") < np.inf:
             raise SelectionError(f"rate must be a positive number, got {self.rate}")
 

@@ -65,6 +65,7 @@ def eliminate(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import ssmreduce as sr
     >>> model = sr.load("examples/s5_digits/model.safetensors")
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
