@@ -73,8 +73,8 @@ def hankel_singular_values(
     real Cauchy factor and the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the
     factors come from `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Where
     residues cancel by more than the accuracy allows, which is always looked at, NumPy arrays take factors, product and,
-    for ``"relative"``, rotations in twice the working precision: some ten to a hundred times as long. Gradients are
-    exact where the singular values are distinct, and those of their sum everywhere. O(n^3).
+    for ``"relative"``, rotations in twice the working precision, which takes longer. Gradients are exact where the
+    singular values are distinct, and those of their sum everywhere. O(n^3).
 
     References
     ----------
