@@ -180,7 +180,7 @@ def _model(module: Any, params: dict[str, np.ndarray], model: SSMModel | None, a
     if not replaced:
         return read(params, adapter=adapter) if model is None else model
     if model is None:  # the layers tell everything, as a model family of their own
-        told = (told_by(name, layer.structure) for name, layer in replaced.items())
+        told = (told_by(name, layer.structure, layer.parameters["B"].dtype) for name, layer in replaced.items())
         return read(dict(ChainMap(params, *told)), adapter=adapter)
     around = unchanged(params, model, replaced)
     model = replace(model, params={**model.params, **around})

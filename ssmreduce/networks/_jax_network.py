@@ -249,10 +249,10 @@ def unchanged(params: Mapping[str, Any], model: SSMModel, replaced: Iterable[str
     return {key: value for key, value in params.items() if key in model.params and not key.startswith(starts)}
 
 
-def told_by(name: str, structure: Structure) -> dict[str, np.ndarray]:
+def told_by(name: str, structure: Structure, dtype: Any) -> dict[str, np.ndarray]:
     """What a drop-in layer knows besides its parameters, as arrays under the names of PyTorch's drop-in layers."""
     start = "" if name == "." else f"{name}."
-    unit, side = np.array(structure.unit), np.array(structure.side)
+    unit, side = np.array(structure.unit, dtype=dtype), np.array(structure.side, dtype=dtype)
     return {f"{start}unit": unit, f"{start}side": side, f"{start}owner": structure.owner}
 
 

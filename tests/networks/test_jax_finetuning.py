@@ -41,7 +41,7 @@ def test_one_epoch_repairs_last():
     net = sr.network(classifier(), variables=variables_of(model.params), adapter=model.adapter)
     small = sr.prune(net.model, sr.select(sr.score(net.model, "last"), ratio=0.5))
     assert (net.outputs(small, x_test).argmax(1) == y_test).mean() < 0.7
-    live, batch = net.rebuild(small), 25
+    live, batch = net.rebuild(small), 16
     steps = len(x) // batch
 
     def rate(peak):
@@ -50,7 +50,7 @@ def test_one_epoch_repairs_last():
     def group(path, _):
         return "ssm" if path[-1].key in ("log_rate", "angle", "B") else "rest"
 
-    groups = {"ssm": optax.adam(rate(2e-3)), "rest": optax.adamw(rate(4e-3), weight_decay=0.01)}
+    groups = {"ssm": optax.adam(rate(2e-3)), "rest": optax.adamw(rate(2e-3), weight_decay=0.01)}
     optimiser = optax.multi_transform(groups, lambda params: jax.tree_util.tree_map_with_path(group, params))
     params = live.variables["params"]
     state = optimiser.init(params)
