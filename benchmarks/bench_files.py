@@ -64,7 +64,7 @@ def main():
     print(f"{args.mebibytes} MiB in 8 tensors, least of {args.repetitions}; memory over that of the tensors")
     print(f"{'':14}{'save, s':>10}{'read back':>12}{'load, s':>10}{'save, memory':>15}{'load, memory':>15}")
     tasks = ("save unchecked", "save", "load")
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         for suffix in SUFFIXES:
             found = {task: [] for task in tasks}
             for _ in range(args.repetitions):
