@@ -7,7 +7,7 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow coverage lint types docs bench bench-gpu evidence evidence-small tables clean
+.PHONY: demo examples test test-slow coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -34,12 +34,16 @@ types: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
+fuzz: $(VENV)/.test
+	PYTHONPATH=tests $(BIN)/python -m fuzz > benchmarks/results/fuzz.txt; code=$$?; cat benchmarks/results/fuzz.txt; exit $$code
+
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
 	$(BIN)/python benchmarks/bench_norms.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py
+	$(BIN)/python benchmarks/bench_files.py
 
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py

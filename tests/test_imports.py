@@ -59,7 +59,7 @@ SHARED = {
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
     "evaluation._report": {"shown", "table_of"},
-    "models._checkpoints": {"format_of", "read_file", "write_arrays", "write_file"},
+    "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},

@@ -5,15 +5,16 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from .._support.arguments import described, require_path
-from .._support.trees import flatten
+from .._support.trees import FOREIGN, flatten, foreign_name
 from .._support.whole import write_whole
-from ..errors import ArgumentError, CheckpointFormatError, MissingFileError
-from ..models._checkpoints import write_file
+from ..errors import ArgumentError, CheckpointFormatError
+from ..models._checkpoints import read_contents, write_file
 from ._card import model_card
 from ._protocol import RECORD
 from ._torch import RECORD_ATTRIBUTE
@@ -89,8 +90,8 @@ def save_module(module: Any, path: str | os.PathLike, *, evidence: Mapping[str, 
     write_whole(target / "README.md", partial(_written, card))
 
 
-def _written(text: str, file: Path) -> None:
-    file.write_text(text)
+def _written(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())
 
 
 def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, Any] | None = None) -> Any:
@@ -147,23 +148,21 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     """Tensors, and the description where one is beside them."""
     if path.is_dir():
         path = path / "model.safetensors"
-    if not path.is_file():
-        raise MissingFileError(f"there is no file {path}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise CheckpointFormatError(f"{path} is no safetensors file: {error}") from error
-        layers, record = metadata.get(LAYERS_KEY), metadata.get(RECORD)
-        found = {"layers": json.loads(layers), "record": json.loads(record) if record else None} if layers else None
-        return tensors, found
+    params, metadata, _ = read_contents(path)
+    tensors = {name: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for name, leaf in params.items()}
+    layers, record, beside = metadata.get(LAYERS_KEY), metadata.get(RECORD), path.with_suffix(".json")
     try:
-        tensors = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise CheckpointFormatError(f"{path} is no state dict: {error}") from error
-    beside = path.with_suffix(".json")
-    return tensors, json.loads(beside.read_text()) if beside.is_file() else None
+        if path.suffix == ".safetensors":
+            found = {"layers": json.loads(layers), "record": json.loads(record) if record else None} if layers else None
+        else:
+            found = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+    except (ValueError, RecursionError, OSError) as error:
+        raise CheckpointFormatError(f"the description of {str(path)!r} cannot be read: {error}") from error
+    return tensors, found
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    foreign = foreign_name(array.dtype)
+    if foreign is None:
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view("i2" if FOREIGN[foreign] == "<u2" else "u1")).view(getattr(torch, foreign))

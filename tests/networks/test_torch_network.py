@@ -454,7 +454,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(sr.errors.ArgumentError, match="no drop-in layer"):
         save_module(tiny(), tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"not one")
-    with pytest.raises(sr.errors.CheckpointFormatError, match="no safetensors file"):
+    with pytest.raises(sr.errors.CheckpointFormatError, match="is not an npz, safetensors"):
         restore(tiny(), tmp_path / "broken.safetensors")
 
 
