@@ -582,3 +582,19 @@ def test_the_checkpoint_of_last_in_pytorch():
     expected = r.network(r.model, r.x[:50])
     z = z - np.log(np.exp(z).sum(1, keepdims=True))
     np.testing.assert_allclose(z, expected, atol=1e-4)
+
+
+def test_progress_is_told(capsys):
+    seen = []
+    x = digits(12)
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=lambda *told: seen.append(told))
+    assert seen == [
+        ("original", 1, 1),
+        ("refit", 1, 2),
+        ("refit", 2, 2),
+        *[("finish", step, 3) for step in (1, 2, 3)],
+    ]
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=False)
+    assert capsys.readouterr().err == ""
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=True)
+    assert "finish" in capsys.readouterr().err
