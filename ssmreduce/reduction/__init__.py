@@ -16,6 +16,8 @@ from .calibrated import (
     refit,
     refit_network,
     search,
+    search_model,
+    search_network,
 )
 from .methods import (
     Reduction,
@@ -56,5 +58,7 @@ __all__ = [
     "refit",
     "refit_network",
     "search",
+    "search_model",
+    "search_network",
     "singular_perturbation",
 ]
