@@ -94,8 +94,8 @@ class TorchNetwork(Network):
         for name in self.model:
             checks.check_layer(places.submodule(module, name), name)
         checks.check_shared(module, self._places)
-        self._shadow = places.shared_copy(module).eval()
-        self._state: dict[str, Any] = {"placed": None, "checked": False}  # shared by all networks of this copy
+        shadow = places.shared_copy(module).eval()  # what is run; shared, with its state, by all networks of one module
+        self._state: dict[str, Any] = {"shadow": shadow, "placed": None, "checked": False}
 
     # ---------------------------------------------------------------- the protocol
 
@@ -104,7 +104,7 @@ class TorchNetwork(Network):
         self.check(batch)
         self._place(model)
         with sys.modules["torch"].no_grad():
-            return _host(self._run(self._shadow, batch))
+            return _host(self._run(self._state["shadow"], batch))
 
     def layer_inputs(self, model: SSMModel, batch: Any) -> Mapping[str, np.ndarray]:
         """See `Network.layer_inputs`."""
@@ -114,7 +114,7 @@ class TorchNetwork(Network):
         """See `Network.record`."""
         self.check(batch)
         self._place(model)
-        z, seen = self._recorded(self._shadow, batch)
+        z, seen = self._recorded(self._state["shadow"], batch)
         return _host(z), {name: layer.u for name, layer in seen.items()}
 
     def mask(self, batch: Any, length: int) -> np.ndarray | None:
@@ -132,10 +132,10 @@ class TorchNetwork(Network):
         torch = sys.modules["torch"]
         self.check(batch)
         self._place(model)
-        leaves = {name: place.leaves(self._shadow) for name, place in self._places.items()}
+        leaves = {name: place.leaves(self._state["shadow"]) for name, place in self._places.items()}
         flat = [tensor for tensors in leaves.values() for tensor in tensors.values()]
         with torch.enable_grad():
-            z = self._run(self._shadow, batch)
+            z = self._run(self._state["shadow"], batch)
         value = _host(z)
 
         def pull(gradient: np.ndarray) -> dict[str, Gradients]:
@@ -200,7 +200,7 @@ class TorchNetwork(Network):
         self._state["placed"] = None
         for name, place in self._places.items():
             model.require(name)
-            self._shadow = place.put(self._shadow, model, trainable=False)
+            self._state["shadow"] = place.put(self._state["shadow"], model, trainable=False)
         self._state["placed"] = model
 
     def replace_in(self, module: Any, model: SSMModel) -> Any:
@@ -235,7 +235,7 @@ class TorchNetwork(Network):
                 bool(self._places[name].channels_first) and not old.channels_first, kernel=old.call == "kernel"
             )
         self._place(self.base)
-        _, after = self._recorded(self._shadow, batch)
+        _, after = self._recorded(self._state["shadow"], batch)
         for name in before:
             checks.compare(self._places[name], before[name], after[name], self.base.adapter)
         self._state["checked"] = True

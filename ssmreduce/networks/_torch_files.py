@@ -3,9 +3,8 @@
 import json
 import os
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,13 +84,9 @@ def save_module(module: Any, path: str | os.PathLike, *, evidence: Mapping[str, 
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "model.safetensors", flatten(module), metadata)
     config = {"architectures": [type(module).__name__], "model_type": "ssmreduce", "ssmreduce": description}
-    write_whole(target / "config.json", partial(_written, json.dumps(config, indent=2) + "\n"))
+    write_whole(target / "config.json", lambda file: file.write(f"{json.dumps(config, indent=2)}\n".encode()))
     card = model_card(type(module).__name__, description, {} if evidence is None else evidence)
-    write_whole(target / "README.md", partial(_written, card))
-
-
-def _written(text: str, file: BinaryIO) -> None:
-    file.write(text.encode())
+    write_whole(target / "README.md", lambda file: file.write(card.encode()))
 
 
 def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, Any] | None = None) -> Any:

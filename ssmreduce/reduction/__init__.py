@@ -11,6 +11,8 @@ from .calibrated import (
     refit,
     refit_network,
     search,
+    search_model,
+    search_network,
 )
 from .methods import (
     Reduction,
@@ -44,5 +46,7 @@ __all__ = [
     "refit",
     "refit_network",
     "search",
+    "search_model",
+    "search_network",
     "singular_perturbation",
 ]

@@ -582,3 +582,32 @@ def test_the_checkpoint_of_last_in_pytorch():
     expected = r.network(r.model, r.x[:50])
     z = z - np.log(np.exp(z).sum(1, keepdims=True))
     np.testing.assert_allclose(z, expected, atol=1e-4)
+
+
+def test_progress_is_told(capsys):
+    seen = []
+    x = digits(12)
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=lambda *told: seen.append(told))
+    assert seen == [
+        ("original", 1, 1),
+        ("refit", 1, 2),
+        ("refit", 2, 2),
+        *[("finish", step, 3) for step in (1, 2, 3)],
+    ]
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=False)
+    assert capsys.readouterr().err == ""
+    sr.compress(tiny(), [x], ratio=0.5, steps=3, progress=True)
+    assert "finish" in capsys.readouterr().err
+
+
+def test_a_layer_alone_is_a_network():
+    torch.manual_seed(0)
+    layer, x = torch_networks.S5(3, 6), torch.randn(30, 20, 3)
+    net = sr.network(layer)
+    assert net.model.layers == (".",)
+    small = sr.compress(net, [x], ratio=0.5, steps=20)
+    assert small.model.orders == {".": 3}
+    rebuilt = small.rebuild(small.model)
+    assert isinstance(rebuilt, SSMLayer)
+    np.testing.assert_allclose(run(rebuilt, x), small.outputs(small.model, x), atol=1e-4)
+    np.testing.assert_allclose(net.outputs(net.model, x), run(layer, x), atol=1e-4)

@@ -32,7 +32,7 @@ def _bar() -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     tasks: dict[str, Any] = {}
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    with Bar(console=Console(stderr=True)) as bar:
 
         def update(text: str, done: int, total: int) -> None:
             if text not in tasks:
