@@ -99,7 +99,7 @@ def _described(mixer: Any) -> dict[str, Any]:
         if isinstance(value, np.ndarray):
             entry["arrays"][field.name] = list(value.shape)
         elif value is not None:
-            entry["values"][field.name] = list(value) if isinstance(value, tuple) else value
+            entry["values"][field.name] = [str(v) for v in value] if isinstance(value, tuple) else value
     return entry
 
 
@@ -114,7 +114,7 @@ def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any
             state = {key: value for key, value in state.items() if key != tied}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     write_whole(folder / "model.safetensors", lambda file: save_file(tensors, str(file), metadata={"format": "pt"}))
-    text = json.dumps(config, indent=2).replace("Infinity", "1e+38")  # JSON has no infinity
+    text = json.dumps(config, indent=2)
     write_whole(folder / "config.json", lambda file: _write_text(file, text))
 
 
@@ -152,17 +152,16 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
-    mixers = config.pop(KEY, None)
+    mixers = config.get(KEY)
     if mixers is None:
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     from safetensors.torch import load_file
 
-    kind = config.pop("model_type")
-    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **config))
+    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
     state = load_file(folder / "model.safetensors")
     for name, entry in mixers.items():
         set_mixer(module, name, _empty_layer(entry))
-    module.to(next(iter(state.values())).dtype)
+    module.to(next(value.dtype for value in state.values() if value.is_floating_point()))
     missing, unexpected = module.load_state_dict(state, strict=False)
     if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
         raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
@@ -176,7 +175,7 @@ def _empty_layer(entry: dict[str, Any]) -> Any:
         name: np.zeros(shape, dtype=np.int64 if name == "take_B" else np.float64)
         for name, shape in entry["arrays"].items()
     }
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry["values"].items()
-    }
+    values: dict[str, Any] = dict(entry["values"])
+    if "dt_limit" in values:
+        values["dt_limit"] = tuple(float(v) for v in values["dt_limit"])
     return cls(**arrays, **values)
