@@ -64,7 +64,7 @@ def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None =
         except NotRepresentableError:
             if stock:
                 raise
-    config[KEY] = {name: _described(mixer) for name, mixer in mixers.items()}
+    config[KEY] = {name: described(mixer) for name, mixer in mixers.items()}
     _write(path, config, state, module)
     return False
 
@@ -90,7 +90,7 @@ def _mixer_names(state: dict[str, Any]) -> list[str]:
     return [key for key in state if key.endswith(".A_log")]
 
 
-def _described(mixer: Any) -> dict[str, Any]:
+def described(mixer: Any) -> dict[str, Any]:
     """Shapes of the arrays and values of the other fields of a layer, and its adapter."""
     layer = mixer.layer()
     entry: dict[str, Any] = {"kind": layer.kind, "arrays": {}, "values": {}}
@@ -158,7 +158,9 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
     from safetensors.torch import load_file
 
     module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
-    state = load_file(folder / "model.safetensors")
+    state = {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+    if not state:
+        raise MissingFileError(f"there is no safetensors file in {str(folder)!r}")
     for name, entry in mixers.items():
         set_mixer(module, name, _empty_layer(entry))
     module.to(next(value.dtype for value in state.values() if value.is_floating_point()))
