@@ -288,9 +288,14 @@ def mamba_adapter(config: Mapping[str, Any]) -> MambaAdapter:
     values = {flag: config[key] for flag, key in flags.items() if config.get(key) is not None}
     for flag in ("dt_limit", "multipliers"):
         if flag in values:
-            values[flag] = tuple(float(v) for v in values[flag])
+            values[flag] = tuple(number(v) for v in values[flag])
     adapter = MambaAdapter(**values)
     return replace(adapter, dt_limit=(float(dt_from), float("inf"))) if dt_from else adapter
+
+
+def number(value: Any) -> float:
+    """A number of a config.json; transformers writes infinity as ``{"__float__": "Infinity"}``."""
+    return float(value["__float__"] if isinstance(value, Mapping) else value)
 
 
 def order_key(config: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None =
         except NotRepresentableError:
             if stock:
                 raise
-    config[KEY] = {name: _described(mixer) for name, mixer in mixers.items()}
+    config[KEY] = {name: described(mixer) for name, mixer in mixers.items()}
     _write(path, config, state, module)
     return False
 
@@ -90,7 +90,7 @@ def _mixer_names(state: dict[str, Any]) -> list[str]:
     return [key for key in state if key.endswith(".A_log")]
 
 
-def _described(mixer: Any) -> dict[str, Any]:
+def described(mixer: Any) -> dict[str, Any]:
     """Shapes of the arrays and values of the other fields of a layer, and its adapter."""
     layer = mixer.layer()
     entry: dict[str, Any] = {"kind": layer.kind, "arrays": {}, "values": {}}
@@ -99,7 +99,7 @@ def _described(mixer: Any) -> dict[str, Any]:
         if isinstance(value, np.ndarray):
             entry["arrays"][field.name] = list(value.shape)
         elif value is not None:
-            entry["values"][field.name] = list(value) if isinstance(value, tuple) else value
+            entry["values"][field.name] = [str(v) for v in value] if isinstance(value, tuple) else value
     return entry
 
 
@@ -114,7 +114,7 @@ def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any
             state = {key: value for key, value in state.items() if key != tied}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     write_whole(folder / "model.safetensors", lambda file: file.write(save(tensors, metadata={"format": "pt"})))
-    text = json.dumps(config, indent=2).replace("Infinity", "1e+38")  # JSON has no infinity
+    text = json.dumps(config, indent=2)
     write_whole(folder / "config.json", lambda file: file.write(f"{text}\n".encode()))
 
 
@@ -148,17 +148,18 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
-    mixers = config.pop(KEY, None)
+    mixers = config.get(KEY)
     if mixers is None:
         return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
     from safetensors.torch import load_file
 
-    kind = config.pop("model_type")
-    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(kind, **config))
-    state = load_file(folder / "model.safetensors")
+    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
+    state = {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
+    if not state:
+        raise MissingFileError(f"there is no safetensors file in {str(folder)!r}")
     for name, entry in mixers.items():
         set_mixer(module, name, _empty_layer(entry))
-    module.to(next(iter(state.values())).dtype)
+    module.to(next(value.dtype for value in state.values() if value.is_floating_point()))
     missing, unexpected = module.load_state_dict(state, strict=False)
     if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
         raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
@@ -172,7 +173,7 @@ def _empty_layer(entry: dict[str, Any]) -> Any:
         name: np.zeros(shape, dtype=np.int64 if name == "take_B" else np.float64)
         for name, shape in entry["arrays"].items()
     }
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry["values"].items()
-    }
+    values: dict[str, Any] = dict(entry["values"])
+    if "dt_limit" in values:
+        values["dt_limit"] = tuple(float(v) for v in values["dt_limit"])
     return cls(**arrays, **values)

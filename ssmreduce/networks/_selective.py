@@ -106,7 +106,7 @@ def mixer_adapter(mixer: Any) -> MambaAdapter:
     limit = _first(mixer, ("time_step_limit", "dt_limit"), (0.0, float("inf")))
     return MambaAdapter(
         groups=groups,
-        norm_groups=norm_groups,
+        norm_groups=None if norm_groups == groups else norm_groups,
         norm_eps=float(_first(norm, ("variance_epsilon", "eps"), 1e-5)),
         norm_before_gate=bool(getattr(norm, "norm_before_gate", False)),
         dt_limit=(float(limit[0]), float(limit[1])),
