@@ -8,6 +8,7 @@ The poles are those of the continuous-time matrix: a bilinear transform has the 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -152,13 +153,18 @@ class Recent:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, tuple[tuple[np.ndarray, ...], Any]] = OrderedDict()
+        self._lock = Lock()
 
     def get(self, arrays: tuple[np.ndarray, ...], flags: Hashable, make: Callable[[], Any]) -> Any:
         """The result for these very arrays, made where it is not kept."""
         key = (flags, *map(id, arrays))
-        if key not in self._kept:
-            self._kept[key] = (arrays, make())  # holding the arrays keeps their identities from being used again
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][1]
+        result = make()
+        with self._lock:
+            self._kept[key] = (arrays, result)  # holding the arrays keeps their identities from being used again
             while len(self._kept) > _RECENT:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        return self._kept[key][1]
+        return result

@@ -10,6 +10,10 @@ _SELECTIVE = (
     "norm or Gramian, and modal truncation, balanced truncation and the scores of this library do not apply"
 )
 _BY_DATA = "rank its states by what they do on data, with inputs that are recorded from the network"
+_SELECTIVE_ROOM = (
+    "give the live module to ssmreduce.reduction.calibrated.compress_selective, which ranks its states by what they do "
+    "on data and removes them"
+)
 _MATRIX = (
     "its state is a matrix of products of keys and values, which are both computed from the input: the layer is not "
     "linear in its input, and no linear system equals it"
@@ -27,10 +31,10 @@ class Known(NamedTuple):
 
 
 KNOWN: tuple[Known, ...] = (
-    Known("Mamba", ("A_log", "x_proj.weight", "dt_proj.weight"), _SELECTIVE, _BY_DATA),
+    Known("Mamba", ("A_log", "x_proj.weight", "dt_proj.weight"), _SELECTIVE, _SELECTIVE_ROOM),
     Known("Gated DeltaNet", ("A_log", "dt_bias", "in_proj_qkvz.weight"), _MATRIX, _HEADS),
     Known("Gated DeltaNet", ("A_log", "dt_bias", "q_proj.weight", "b_proj.weight"), _MATRIX, _HEADS),
-    Known("Mamba-2", ("A_log", "dt_bias", "in_proj.weight", "conv1d.weight"), _SELECTIVE, _BY_DATA),
+    Known("Mamba-2", ("A_log", "dt_bias", "in_proj.weight", "conv1d.weight"), _SELECTIVE, _SELECTIVE_ROOM),
     Known("RG-LRU (Griffin, RecurrentGemma)", ("recurrent_param", "recurrent_gate_weight"), _SELECTIVE, _BY_DATA),
     Known("RG-LRU (Griffin, RecurrentGemma)", ("a_param", "a_gate.w"), _SELECTIVE, _BY_DATA),
     Known("RWKV", ("time_decay", "time_first"), _MATRIX, _HEADS),

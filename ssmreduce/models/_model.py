@@ -145,8 +145,12 @@ class SSMModel(Mapping[str, Any]):
         if keep is not None:
             left[...] = False
             left.ravel()[keep] = True
+        filling = np.zeros((systems, n), dtype=np.int64)
+        if order is not None and name not in self.systems:  # dropped states fill the slots unit by unit
+            units = self.adapter.units(self.params, name)
+            filling = filling if units is None else units
         order = int(left.sum(axis=1).max()) if order is None else order
-        index = np.argsort(~left, axis=1, kind="stable")[:, :order]
+        index = np.lexsort((np.where(left, -1, filling), ~left), axis=1)[:, :order]
         return index, np.take_along_axis(left, index, axis=1)
 
     def units(self, name: str) -> np.ndarray | None:

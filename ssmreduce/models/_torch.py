@@ -246,10 +246,22 @@ def index(path: Path, stack: contextlib.ExitStack) -> tuple[Any, bool]:
     order = archive.read(own["byteorder"]) if "byteorder" in own else b"little"
     with archive.open(own["data.pkl"]) as file:
         looking = _Looking(file, archive, own, path.stat().st_size)  # type: ignore[arg-type]
-        tree = looking.load()
+        tree, opaque = looking.load(), looking.opaque
         while file.read(2**16):  # what is behind the pickle belongs to its checksum
             pass
-    return tree, not looking.opaque and order.decode() == sys.byteorder
+    if opaque and (weights := _lightning_weights(tree)) is not None:
+        tree, opaque = weights, False
+    return tree, not opaque and order.decode() == sys.byteorder
+
+
+def _lightning_weights(tree: Any) -> dict[str, Any] | None:
+    """The weights of a checkpoint of PyTorch Lightning, without the configurations, callbacks and loops beside them."""
+    if not (isinstance(tree, dict) and "pytorch-lightning_version" in tree):
+        return None
+    state = tree.get("state_dict")
+    if not (isinstance(state, dict) and state and all(isinstance(leaf, StoredView) for leaf in state.values())):
+        return None
+    return {"state_dict": state}
 
 
 def check_members(path: Path) -> None:

@@ -141,3 +141,48 @@ def test_a_checkpoint_of_lightning(tmp_path):
     small = torch.load(tmp_path / "small.ckpt", weights_only=True)
     assert small["epoch"] == 3
     assert "model.layers.0.layer.kernel.C" in small["state_dict"]
+
+
+class Trap:
+    """Writes a file when it is unpickled, or when anything is done with it after."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+class Config(dict):
+    """A configuration of a class of its own, as OmegaConf's is."""
+
+
+def test_a_checkpoint_of_lightning_with_objects_gives_its_weights_and_runs_nothing(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = torch.load(DATA / "formats" / "s4block_diag_default" / "model_state_dict.pt", weights_only=True)
+    content = {
+        "pytorch-lightning_version": "1.9.0",
+        "state_dict": {f"model.{name}": torch.nn.Parameter(value) for name, value in state.items()},
+        "hyper_parameters": Config(model=Config(d_state=16), trap=Trap(tmp_path / "executed")),
+        "callbacks": {"checkpoint": {"best": tmp_path}},
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    adapter = sr.adapters.S4Block(disc="zoh", real_transform="exp", dt_transform="exp")
+    model = sr.load(tmp_path / "last.ckpt", adapter=adapter)
+    assert not (tmp_path / "executed").exists()
+    assert model.layers == ("state_dict/model.layers.0.layer", "state_dict/model.layers.1.layer")
+    assert {name.removeprefix("state_dict/model.") for name in model.params} == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(model.params[f"state_dict/model.{name}"], value.numpy(), strict=True)
+
+
+@pytest.mark.parametrize("inside", ["state_dict", "beside"])
+def test_objects_in_other_files_are_refused_and_run_nothing(tmp_path, inside):
+    torch = pytest.importorskip("torch")
+    content = {"state_dict": {"weight": torch.ones(3)}, "config": Trap(tmp_path / "executed")}
+    if inside == "state_dict":
+        content = {"pytorch-lightning_version": "2.0", "state_dict": Trap(tmp_path / "executed")}
+    torch.save(content, tmp_path / "model.ckpt")
+    with pytest.raises(sr.errors.UnsafeFileError, match="pickled objects beside tensors"):
+        sr.load(tmp_path / "model.ckpt")
+    assert not (tmp_path / "executed").exists()
