@@ -17,7 +17,7 @@ from .train import HERE
 
 TABLES = HERE / "tables"
 STORED_SPEED = RESULTS / "speed.json"
-HEADLINE = ("last", "aire", "balanced", "eliminate", "compress_linear", "compress")
+HEADLINE = ("last", "aire", "balanced", "eliminate", "compress_unfinished", "compress")
 RATIOS = (0.5, 0.8, 0.9)
 ABSENT = ""
 KINDS = {"s5": "S5", "s5-bi": "S5 bidirectional", "s4d": "S4D", "lru": "LRU"}
