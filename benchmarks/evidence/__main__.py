@@ -105,7 +105,7 @@ def _small(args: argparse.Namespace) -> None:
     from .runs import run
 
     jobs = [job for job in trained_jobs() if (job.task, job.kind) in SMALL]
-    quick = [name for name in METHODS if name not in ("compress", "compress_linear")]
+    quick = [name for name in METHODS if name not in ("compress", "compress_unfinished")]
     cells = planned(jobs, quick, DEAR)
     cells += [cell for cell in planned(jobs, ["compress"], (0.8, 0.9)) if cell.method == "compress"]
     with joblib.parallel_config(n_jobs=args.workers):

@@ -15,7 +15,17 @@ from .models import load_network
 from .statistics import Cells, Group
 from .tables import TABLES
 
-CURVES = ("random", "uniform_magnitude", "lamp", "last", "aire", "balanced", "eliminate", "compress_linear", "compress")
+CURVES = (
+    "random",
+    "uniform_magnitude",
+    "lamp",
+    "last",
+    "aire",
+    "balanced",
+    "eliminate",
+    "compress_unfinished",
+    "compress",
+)
 SHOWN = Cell("digits", "s5", 0, "last", 0.5)  # network and method of the figure of importance
 
 

@@ -112,7 +112,24 @@ def _pairs(value: np.ndarray) -> nn.Parameter:
     return _parameter(np.stack([value.real, value.imag], axis=-1))
 
 
-class S5(nn.Module):
+class Layer(nn.Module):
+    """A layer that runs the system of its parameters."""
+
+    dynamics: tuple[str, ...] = ()
+
+    def matrices(self) -> Matrices:
+        """The system, differentiable in the parameters."""
+        raise NotImplementedError
+
+    def forward(self, u: torch.Tensor) -> torch.Tensor:
+        """Map u (batch, L, width) to the same shape."""
+        return run(self.matrices(), u)
+
+    def stabilise(self) -> None:
+        """After a step of training: nothing to do where the parameters are stable by form."""
+
+
+class S5(Layer):
     """S5: one system with `width` inputs, one state of each conjugate pair stored, optionally bidirectional."""
 
     dynamics = ("Lambda_re", "Lambda_im", "B", "log_step")
@@ -161,7 +178,7 @@ class S4DKernel(nn.Module):
         self.A_imag = _parameter(np.tile(math.pi * np.arange(states), (width, 1)))
 
 
-class S4D(nn.Module):
+class S4D(Layer):
     """S4D-Lin: one system per feature, `states` stored conjugate pairs each."""
 
     dynamics = ("log_dt", "log_A_real", "A_imag")
@@ -178,11 +195,8 @@ class S4D(nn.Module):
         Lambda = torch.exp(A * kernel.log_dt.exp()[:, None])
         return Matrices(Lambda, (Lambda - 1) / A, torch.view_as_complex(kernel.C), None, self.D, 2.0)
 
-    def stabilise(self) -> None:
-        """The parameters are stable by form."""
 
-
-class LRU(nn.Module):
+class LRU(Layer):
     """Linear recurrent unit: all eigenvalues stored, initialised on a ring (Orvieto et al., ICML 2023)."""
 
     dynamics = ("nu_log", "theta_log", "gamma_log", "B_re", "B_im")
@@ -203,6 +217,3 @@ class LRU(nn.Module):
         Lambda = torch.exp(torch.complex(-self.nu_log.exp(), self.theta_log.exp()))
         B = self.gamma_log.exp()[:, None] * torch.complex(self.B_re, self.B_im)
         return Matrices(Lambda, B, torch.complex(self.C_re, self.C_im), None, self.D, 1.0)
-
-    def stabilise(self) -> None:
-        """The parameters are stable by form."""

@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+import torch
 
 import ssmreduce as sr
 from ssmreduce.reduction import hankel_orders
+<<<<<<< HEAD
 from ssmreduce.reduction.calibrated import recalibrate
+=======
+from ssmreduce.reduction.calibrated import refit_network
+from ssmreduce.reduction.methods import compensate
+>>>>>>> evidence
 from ssmreduce.selection import prune_unstructured
 
 from .models import Trained
@@ -134,13 +141,13 @@ def _eliminated(source: Source, ratio: float) -> sr.SSMModel:
 def _calibrated_balanced(source: Source, ratio: float) -> sr.SSMModel:
     orders = sr.eliminate(source.model, source.calibration, ratio=ratio, scope="system").orders
     small = sr.reduce(source.model, orders, method="balanced", calibration=source.calibration)
-    inputs = source.trained.layer_inputs
-    return recalibrate(source.model, small, [source.x], inputs, feedthrough=True)
+    return refit_network(source.trained.live, small, [torch.from_numpy(source.x)], feedthrough=True)
 
 
-def _compressed(source: Source, ratio: float, **options: int) -> sr.SSMModel:
-    trained = source.trained
-    return sr.compress(trained.model, [source.x], trained.layer_inputs, trained.logits, ratio=ratio, **options)
+def _compressed(source: Source, ratio: float, **options: Any) -> sr.SSMModel:
+    net = source.trained.live
+    batches = [torch.from_numpy(source.x)]
+    return sr.compress(net, batches, ratio=ratio, seed=source.seed, progress=False, **options).model
 
 
 SHARED = ("s5", "s5-bi", "lru")  # one system with many inputs per layer
@@ -169,7 +176,7 @@ METHODS: dict[str, Method] = {
     "eliminate": Method("elimination", _eliminated, data=True),
     "calibrated_balanced": Method("calibrated balanced", _calibrated_balanced, ratios=DEAR, data=True, equal=True),
     "h2": Method("H2-optimal", partial(_reduced, method="h2"), ratios=DEAR, kinds=SHARED),
-    "compress_linear": Method("compress, poles kept", partial(_compressed, refine=0), ratios=DEAR, data=True),
-    "compress": Method("compress", _compressed, ratios=DEAR, data=True, kinds=SHARED),
+    "compress_unfinished": Method("compress, no finish", partial(_compressed, finish=None), ratios=DEAR, data=True),
+    "compress": Method("compress", _compressed, ratios=DEAR, data=True),
 }
 """Methods by the name under which their cells are stored."""

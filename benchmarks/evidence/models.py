@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Block(nn.Module):
         u = self.norm(x.flatten(0, 1)).view_as(x)
         if tap is not None:
             tap(u)
-        y = run(self.seq.matrices() if system is None else system, u)
+        y = self.seq(u) if system is None else run(system, u)
         g = self.drop(nn.functional.gelu(y, approximate="tanh"))
         return x + self.drop(g * torch.sigmoid(self.gate(g)))
 
@@ -156,6 +157,11 @@ class Trained:
     network: Network
     model: sr.SSMModel
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def live(self) -> sr.networks.Network:
+        """The same network as the library's verbs for live networks take it."""
+        return sr.network(self.network, adapter=ADAPTERS[self.network.kind])
 
     def logits(self, model: sr.SSMModel, x: np.ndarray, *, batch: int = 250) -> np.ndarray:
         """Logits (count, classes) of the network with the systems of `model`."""

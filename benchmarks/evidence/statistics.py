@@ -11,7 +11,7 @@ from .cells import FULL, Cell, unpacked
 from .methods import METHODS
 
 Key = tuple[str, str, int, str, float]
-SEEDS = 3  # that a group needs to take part in averages over groups
+SEEDS, BASELINE = 3, "last"  # seeds, and the method, that a group needs to take part in averages over groups
 
 
 class Incomplete(ValueError):
@@ -54,8 +54,8 @@ class Cells:
 
     @property
     def averaged(self) -> list[Group]:
-        """The groups with seeds enough to be averaged."""
-        return [group for group in self.groups if len(group.seeds) >= SEEDS]
+        """The groups with seeds enough to be averaged, for which the baseline ran throughout."""
+        return [g for g in self.groups if len(g.seeds) >= SEEDS and self.complete(g, BASELINE)]
 
     def record(self, cell: Cell) -> Mapping[str, Any]:
         """The record of a cell that ran.

@@ -4,8 +4,8 @@
     python benchmarks/selective/reduce_checkpoint.py --random FOLDER [--layers 12] [--width 768] [--order 128]
 
 FOLDER is in Hugging Face form (model type mamba or mamba2: config.json, safetensors in one file or several, a tokenizer
-where there is one; without one the bytes of the text are the ids). The text gives `--sequences` sequences to calibrate with
-and as many held apart, from its other end. Printed per block: the relative error of the layer on both; at the end
+where there is one; without one the bytes of the text are the ids). The text gives `--sequences` sequences to calibrate
+with and as many held apart, from its other end. Printed per block: the relative error of the layer on both; at the end
 perplexity on the held-apart text, full and reduced, and the share of positions with the same next token.
 
 In memory: one block, the residual streams (sequences * tokens * width * 16 bytes), and the moments. OUT is a folder for
@@ -134,7 +134,7 @@ def token_ids(options, config):
 
 
 def one_block(block, k, full, reduced, options):
-    """Outputs of a block in the full and in the reduced network, and what describes its new mixer if it is a drop-in."""
+    """Outputs of a block in the full and the reduced network, and what describes its new mixer if it is a drop-in."""
     layer, adapter = mixer_layer(block.mixer), mixer_adapter(block.mixer)
     targets = []
     handle = block.mixer.register_forward_hook(lambda _, __, output: targets.append(output.numpy()))

@@ -92,6 +92,18 @@ def test_layer_inputs_are_what_the_layers_get(tmp_path, rng):
     np.testing.assert_allclose(inputs["layers.0.seq"], first, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_live_network_of_the_library_is_this_one(kind, tmp_path, rng):
+    info = {"kind": kind, "channels": 1, "classes": 3, "tokens": 0}
+    models.save_network(fresh(kind), tmp_path / "net.safetensors", info)
+    trained = models.load_network(tmp_path / "net.safetensors")
+    x = rng.standard_normal((4, 15, 1)).astype(np.float32)
+    small = sr.prune(trained.model, sr.select(sr.score(trained.model, "last"), ratio=0.5))
+    for model in (trained.model, small):
+        found = trained.live.outputs(model, torch.from_numpy(x))
+        np.testing.assert_allclose(found, trained.logits(model, x), atol=2e-5)
+
+
 def test_size_comes_back_from_the_file(tmp_path, rng):
     size = models.Size(width=12, layers=2, states=8, blocks=2)
     network = models.Network("s5-bi", 1, 3, size=size).eval()
