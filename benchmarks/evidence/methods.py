@@ -14,12 +14,7 @@ import torch
 
 import ssmreduce as sr
 from ssmreduce.reduction import hankel_orders
-<<<<<<< HEAD
-from ssmreduce.reduction.calibrated import recalibrate
-=======
 from ssmreduce.reduction.calibrated import refit_network
-from ssmreduce.reduction.methods import compensate
->>>>>>> evidence
 from ssmreduce.selection import prune_unstructured
 
 from .models import Trained
