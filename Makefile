@@ -7,7 +7,7 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables clean
+.PHONY: demo examples test test-slow mutants coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -16,10 +16,14 @@ examples: demo $(VENV)/.test
 	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# Every mutant of the CUDA kernels is found; records the hash of the sources that `make test` looks at.
+mutants: $(VENV)/.test
+	PYTHONPATH=tests:examples $(BIN)/python tests/engines/cuda/test_cuda_mutants.py
 
 coverage: $(VENV)/.test
 	$(BIN)/python -m pytest --cov=ssmreduce --cov-report=term --cov-fail-under=90

@@ -1,5 +1,6 @@
 """Each barrier, index, power and carry of the kernels matters: without it, or with another, some schedule fails."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ssmreduce.engines.cuda import _device
 
 pytestmark = needs_compiler
 HERE = Path(__file__).parent
+RECORD = HERE / "mutants.sha256"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,26 @@ def test_without_a_mutant_all_is_well_under_many_schedules(library, scenario, po
         assert complaint(library, scenario, schedule) is None, schedule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(1, len(MUTANTS) + 1), ids=lambda n: f"{MUTANTS[n - 1][0]}-{n}")
 def test_a_mutant_fails_under_some_schedule(complaints, number):
     assert complaints[number], MUTANTS[number - 1]
+
+
+def fingerprint():
+    """Hash of what the mutants are made of and run on: CUDA sources, host side, shim, scenarios."""
+    device = Path(_device.__file__)
+    own = (HERE / name for name in ("shim.h", "shim.py", "mutants.py"))
+    files = [*sorted(device.parent.glob("*.cu*")), device, *own]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def test_the_mutants_ran_for_these_sources():
+    """They take minutes, so they run only where something changed: by `make mutants`, which records the hash."""
+    assert RECORD.read_text().strip() == fingerprint(), "the CUDA code changed: run `make mutants`"
+
+
+if __name__ == "__main__":
+    if (code := pytest.main([__file__, "-q", "-m", "", "-k", "mutant_fails or without_a_mutant"])) == 0:
+        RECORD.write_text(fingerprint() + "\n")
+    raise SystemExit(code)
