@@ -7,7 +7,7 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow coverage lint types docs bench bench-gpu clean
+.PHONY: demo examples test test-slow coverage lint types docs bench bench-gpu evidence evidence-small tables clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -44,6 +44,19 @@ bench: $(VENV)/.test
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py
 
+# From the shipped checkpoints of three tasks to tables and figures in build/evidence, in minutes on two cores.
+evidence-small: $(VENV)/.evidence
+	$(BIN)/python -m benchmarks.evidence small --workers 2
+
+# Everything that is not there yet, training included: hours. It can be stopped and goes on where it was.
+evidence: $(VENV)/.evidence
+	$(BIN)/python -m benchmarks.evidence train
+	$(BIN)/python -m benchmarks.evidence run --workers 2
+	$(BIN)/python -m benchmarks.evidence tables
+
+tables: $(VENV)/.evidence
+	$(BIN)/python -m benchmarks.evidence tables
+
 clean:
 	rm -rf $(VENV) docs/_build docs/api/generated build *.egg-info
 
@@ -64,4 +77,8 @@ $(VENV)/.lint: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.evidence: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[evidence]'
 	touch $@

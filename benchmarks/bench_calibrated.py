@@ -27,9 +27,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-import networks
-
 import ssmreduce as sr
+from ssmreduce import networks
 
 DATA = ROOT / "tests" / "data"
 RATIOS = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -52,6 +51,11 @@ class Case:
     y: np.ndarray
 
     @property
+    def net(self) -> sr.networks.Network:
+        """The network, in NumPy."""
+        return sr.network(self.network, model=self.model)
+
+    @property
     def refine(self) -> int:
         """Steps of refinement: none for 192 systems of one input, where they take many minutes."""
         return 0 if self.name == "s4d_minimal_mnist1d" else REFINE
@@ -66,10 +70,10 @@ class Case:
         )
 
     def compressed(self, x: np.ndarray, ratio: float) -> sr.SSMModel:
-        return sr.compress(self.model, [x], self.layer_inputs, self.network, ratio=ratio, refine=self.refine)
+        return sr.compress(self.net, [x], ratio=ratio, finish=None, refine=self.refine).model
 
     def layer_inputs(self, model: sr.SSMModel, x: np.ndarray) -> dict[str, np.ndarray]:
-        return networks.layer_inputs(self.network, model, x)
+        return networks.NumpyNetwork(self.network, model=model).layer_inputs(model, x)
 
 
 def training_pool(case: Case) -> np.ndarray:
@@ -155,8 +159,7 @@ def methods(case: Case, x: np.ndarray) -> dict[str, Callable[[float], sr.SSMMode
 
     @cache
     def weighted(ratio: float) -> sr.SSMModel:
-        data = (case.model, calibration, [x], case.layer_inputs, case.network)
-        sensitivity = sr.reduction.output_sensitivity(*data, ratio=ratio, feedthrough=True)
+        sensitivity = sr.reduction.output_sensitivity(case.net, calibration, [x], ratio=ratio, feedthrough=True)
         return sr.eliminate(case.model, calibration, ratio=ratio, sensitivity=sensitivity, feedthrough=True)
 
     def balanced(ratio: float) -> sr.SSMModel:
@@ -164,7 +167,7 @@ def methods(case: Case, x: np.ndarray) -> dict[str, Callable[[float], sr.SSMMode
         return sr.reduction.balance_calibrated(case.model, calibration, orders)
 
     def fitted(make: Callable[[float], sr.SSMModel], steps: int, ratio: float) -> sr.SSMModel:
-        return sr.reduction.recalibrate(case.model, make(ratio), [x], case.layer_inputs, refine=steps, feedthrough=True)
+        return sr.reduction.refit_network(case.net, make(ratio), [x], refine=steps, feedthrough=True)
 
     made = {
         "LAST": pruned,

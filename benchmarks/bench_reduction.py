@@ -82,7 +82,7 @@ def summary(cases: dict[str, list[tuple[float, float]]]) -> None:
 
 def accuracy() -> None:
     sys.path.insert(0, str(ROOT / "examples"))
-    import networks
+    from ssmreduce import networks
 
     model = sr.load(*CHECKPOINTS["s5"][:1], adapter=S5)
     with np.load(DATA / "s5_last_uni_digits64" / "heldout.npz") as split:

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from networks import s5_digits
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import ssmreduce as sr
+from ssmreduce.networks import s5_digits
 
 HERE = Path(__file__).parent
 METHODS = {

@@ -17,6 +17,7 @@ from . import (
 from .calibration import calibrate
 from .evaluation import certify, compare, inspect, sweep
 from .models import SSMModel, export, load, read, save
+from .networks import network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
 from .reduction import compress, eliminate, reduce, refit, search
 from .responses import frequency_response, impulse_response, scan, simulate
@@ -48,6 +49,7 @@ __all__ = [
     "inspect",
     "load",
     "models",
+    "network",
     "networks",
     "norms",
     "peak_gain",
@@ -57,6 +59,7 @@ __all__ = [
     "reduce",
     "reduction",
     "refit",
+    "replace_layers",
     "responses",
     "save",
     "scan",

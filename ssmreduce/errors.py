@@ -1,8 +1,16 @@
 """The errors of the library: one base class, and leaves that also inherit the builtin that a stranger would catch."""
 
 
+def printable(text: object) -> str:
+    """Text with its control characters escaped: names from a file must not move a terminal's cursor."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
+
+
 class SSMReduceError(Exception):
     """Base class of every error that ssmreduce raises on purpose."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ArgumentError(SSMReduceError, TypeError):
@@ -31,6 +39,10 @@ class PrecisionWarning(UserWarning):
 
 class CaptureWarning(UserWarning):
     """Layer inputs recorded from a network in a state in which they differ from those of inference."""
+
+
+class CacheWarning(UserWarning):
+    """Compiled functions that cannot be kept on disk."""
 
 
 class NotCausalError(SSMReduceError, ValueError):
@@ -73,6 +85,10 @@ class CheckpointFormatError(SSMReduceError, ValueError):
 
 class UnsafeFileError(SSMReduceError, ValueError):
     """A file that could only be read by executing what it contains (a pickle)."""
+
+
+class FileTooLargeError(SSMReduceError, MemoryError):
+    """A file whose tensors take more memory than they may (``max_bytes``)."""
 
 
 class WriteError(SSMReduceError, OSError):

@@ -100,7 +100,7 @@ def trade_off(sweep: Sweep, *, ax: Any = None, label: str = "value") -> Any:
 
     Examples
     --------
-    >>> from ssmreduce.sweep import SweepRow
+    >>> from ssmreduce.evaluation import SweepRow
     >>> ax = trade_off(Sweep((SweepRow("last", 0.0, 4, {"a": 4}, 1.0), SweepRow("last", 0.5, 2, {"a": 2}, 0.9))))
     >>> ax.get_xlabel()
     'states dropped (%)'

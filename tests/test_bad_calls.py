@@ -2,13 +2,12 @@
 
 import inspect
 
-import networks
 import numpy as np
 import pytest
 import scipy.signal
 
 import ssmreduce as sr
-from ssmreduce import errors
+from ssmreduce import errors, networks
 
 LAYER = "layers.0.seq"
 DENSE = sr.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]])
@@ -30,7 +29,7 @@ class Journey:
 
     @staticmethod
     def layer_inputs(model, x):
-        return networks.layer_inputs(networks.s5_digits, model, x)
+        return networks.NumpyNetwork(networks.s5_digits, model=model).layer_inputs(model, x)
 
     def calibrate(self, inputs, **options):
         return sr.calibrate(self.model, inputs, **options)
@@ -38,14 +37,16 @@ class Journey:
     def eliminate(self, **options):
         return sr.eliminate(self.model, self.calibration, **options)
 
-    def recalibrate(self, batches=None, layer_inputs=None, **options):
-        batches = [self.x] if batches is None else batches
-        return sr.reduction.recalibrate(self.model, self.small, batches, layer_inputs or self.layer_inputs, **options)
+    def network(self, function=networks.s5_digits):
+        return sr.network(function, model=self.model)
 
-    def compress(self, batches=None, outputs=networks.s5_digits, **options):
+    def refit_network(self, batches=None, function=networks.s5_digits, **options):
         batches = [self.x] if batches is None else batches
-        options = {"ratio": 0.8, "refine": 0, **options}
-        return sr.compress(self.model, batches, options.pop("layer_inputs", self.layer_inputs), outputs, **options)
+        return sr.reduction.refit_network(self.network(function), self.small, batches, **options)
+
+    def compress(self, batches=None, function=networks.s5_digits, **options):
+        batches = [self.x] if batches is None else batches
+        return sr.compress(self.network(function), batches, **{"ratio": 0.8, "finish": None, **options})
 
     def compare(self, inputs=None, **options):
         options = {"length": 8, "certificates": False, **options}
@@ -163,20 +164,20 @@ REDUCE = {
     ),
 }  # fmt: skip
 
-RECALIBRATE = {
-    "half a step": (lambda j: j.recalibrate(refine=2.5), errors.SelectionError, "refine must be a whole number"),
-    "steps in words": (lambda j: j.recalibrate(refine="3"), errors.ArgumentError, "refine must be a number"),
-    "steps back": (lambda j: j.recalibrate(refine=-1), errors.SelectionError, "refine must not be negative"),
-    "an array": (lambda j: j.recalibrate(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
-    "a generator": (lambda j: j.recalibrate(batch for batch in [j.x]), errors.ArgumentError, "list"),
-    "inputs for a function": (lambda j: j.recalibrate(layer_inputs=j.inputs), errors.ArgumentError, "function"),
-    "nothing returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: None), errors.ArgumentError, "is None"),
-    "an array returned": (lambda j: j.recalibrate(layer_inputs=lambda m, x: j.u), errors.ArgumentError, "layer name"),
-    "a list returned": (
-        lambda j: j.recalibrate(layer_inputs=lambda m, x: {LAYER: list(j.u)}), errors.ArgumentError, "batches of their",
+REFIT_NETWORK = {
+    "half a step": (lambda j: j.refit_network(refine=2.5), errors.SelectionError, "refine must be a whole number"),
+    "steps in words": (lambda j: j.refit_network(refine="3"), errors.ArgumentError, "refine must be a number"),
+    "steps back": (lambda j: j.refit_network(refine=-1), errors.SelectionError, "refine must not be negative"),
+    "an array": (lambda j: j.refit_network(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "a model": (
+        lambda j: sr.reduction.refit_network(j.model, j.small, [j.x]), errors.ArgumentError, "obj is a SSMModel",
     ),
+    "a function alone": (
+        lambda j: sr.reduction.refit_network(networks.s5_digits, j.small, [j.x]), errors.ArgumentError, "model",
+    ),
+    "nothing returned": (lambda j: j.refit_network(function=lambda m, x, tap: None), errors.SSMReduceError, "tap|None"),
     "another model": (
-        lambda j: sr.reduction.recalibrate(j.model, j.other, [j.x], j.layer_inputs), errors.UnknownLayerError, LAYER,
+        lambda j: sr.reduction.refit_network(j.network(), j.other, [j.x]), errors.UnknownLayerError, LAYER,
     ),
 }  # fmt: skip
 
@@ -196,11 +197,25 @@ SEARCH = {
 
 COMPRESS = {
     "an array": (lambda j: j.compress(j.x), errors.ArgumentError, r"give a list of batches, such as \[x\]"),
+    "text": (lambda j: j.compress("x"), errors.ArgumentError, "list of batches"),
+    "a number": (lambda j: j.compress(3), errors.ArgumentError, "list of batches"),
     "nothing": (lambda j: j.compress([]), errors.ShapeError, "at least one batch"),
-    "no outputs": (lambda j: j.compress(outputs=None), errors.ArgumentError, "outputs is None; a function"),
-    "no inputs": (lambda j: j.compress(layer_inputs=j.inputs), errors.ArgumentError, "layer_inputs is a dict"),
-    "outputs of nan": (lambda j: j.compress(outputs=lambda m, x: np.nan), errors.NonFiniteError, "NaN or infinity"),
+    "one sequence": (lambda j: j.compress([j.x[:1]]), errors.ShapeError, "1 sequences cannot be split"),
+    "no network": (lambda j: sr.compress(3, [j.x]), errors.ArgumentError, "obj is 3"),
+    "a model": (lambda j: sr.compress(j.model, [j.x]), errors.ArgumentError, "obj is a SSMModel"),
+    "no gradients": (lambda j: j.compress(finish="adam"), errors.ArgumentError, "finish=None"),
+    "another finish": (lambda j: j.compress(finish="sgd"), errors.UnknownNameError, "adam, gauss_newton, None"),
+    "another method": (lambda j: j.compress(method="last"), errors.UnknownNameError, "eliminate, sequential"),
+    "outputs of nan": (
+        lambda j: j.compress(function=lambda m, x, tap=None: np.nan * networks.s5_digits(m, x, tap=tap)),
+        errors.NonFiniteError,
+        "NaN or infinity",
+    ),
     "a ratio of one": (lambda j: j.compress(ratio=1.0), errors.SelectionError, "ratio"),
+    "all apart": (lambda j: j.compress(apart=1.0), errors.SelectionError, "apart"),
+    "a rate of nothing": (lambda j: j.compress(rate=0.0), errors.SelectionError, "rate"),
+    "half a step": (lambda j: j.compress(steps=1.5), errors.SelectionError, "steps"),
+    "progress": (lambda j: j.compress(progress=3), errors.ArgumentError, "progress is 3"),
 }
 
 STATIONARY = {
@@ -312,9 +327,9 @@ def test_reductions(j, case):
         call(j)
 
 
-@pytest.mark.parametrize("case", RECALIBRATE)
-def test_recalibrate(j, case):
-    call, error, text = RECALIBRATE[case]
+@pytest.mark.parametrize("case", REFIT_NETWORK)
+def test_refit_network(j, case):
+    call, error, text = REFIT_NETWORK[case]
     with pytest.raises(error, match=text):
         call(j)
 

@@ -6,26 +6,34 @@ import shutil
 import textwrap
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 
 import ssmreduce as sr
+from ssmreduce import networks
 from ssmreduce.cli import main
 from ssmreduce.models._checkpoints import write_file
+from ssmreduce.reduction.calibrated import _compress as calibrated_compress
 
 ROOT = Path(sr.__file__).parents[1]
 DIGITS = ROOT / "examples" / "s5_digits" / "model.safetensors"
 FLAX = ROOT / "tests" / "data" / "s5_last_uni_digits64" / "checkpoint.msgpack"
 S4D = ROOT / "tests" / "data" / "s4d_minimal_mnist1d"
-NEEDS = {"docs/guide/command_line.rst": ("sklearn", "torch", "s5"), "docs/guide/checkpoints.rst": ("torch",)}
+NEEDS = {
+    "docs/guide/command_line.rst": ("sklearn", "torch", "s5"),
+    "docs/guide/checkpoints.rst": ("torch",),
+    "docs/guide/own_family.rst": ("torch",),
+    "docs/guide/networks.rst": ("torch", "sklearn"),
+}
 PAGES = [
     "README.md",
     "docs/quickstart.rst",
     "docs/guide/checkpoints.rst",
+    "docs/guide/own_family.rst",
     "docs/guide/pruning.rst",
     "docs/guide/choosing.rst",
     "docs/guide/command_line.rst",
+    "docs/guide/networks.rst",
     "docs/theory/calibrated.rst",
 ]
 BLOCK = {
@@ -69,7 +77,7 @@ def at_hand(model, network, x):
     def accuracy(candidate):
         return float((network(candidate, x).argmax(axis=1) == network(model, x).argmax(axis=1)).mean())
 
-    inputs = networks.layer_inputs(network, model, x)
+    inputs = networks.NumpyNetwork(network, model=model).layer_inputs(model, x)
     u = next(iter(inputs.values()))
     return {
         "sr": sr,
@@ -94,8 +102,51 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def digits(count):
+    """Training sequences of the S5 example with labels, and its test set, as tensors."""
+    torch = pytest.importorskip("torch")
+    data = pytest.importorskip("sklearn.datasets").load_digits()
+    with np.load(DIGITS.parent / "test.npz") as split:
+        test, labels = split["x_test"], split["y_test"]
+    x, y = (data.data / 16).astype(np.float32)[..., None], data.target
+    seen = {row.tobytes() for row in np.float32(test)}
+    fresh = [i for i, row in enumerate(x) if row.tobytes() not in seen][:count]
+    return [torch.tensor(array) for array in (x[fresh], y[fresh], test, labels)]
+
+
+def fine_tuned(module, x, y):
+    """Run the recipe of the guide on networks as it stands."""
+    text = (ROOT / "docs/guide/networks.rst").read_text()
+    recipe = next(block for block in blocks("docs/guide/networks.rst") if "AdamW" in block[2])
+    assert text.index("Fine-tuning\n---") < text.index("AdamW")
+    run(recipe, {"sr": sr, "small": module, "x": x, "y": y})
+    return module
+
+
+def test_one_epoch_of_fine_tuning_makes_up_for_half_the_states():
+    """LAST at 50 %, by the recipe of the guide."""
+    x, y, test, labels = digits(None)
+    torch_networks = pytest.importorskip("torch_networks")
+    import torch
+
+    torch.manual_seed(0)
+    module = torch_networks.s5_digits()
+    model = sr.network(module).model
+    small = sr.replace_layers(module, sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5)))
+
+    def accuracy(network):
+        with torch.no_grad():
+            return float((network(test).argmax(1) == labels).double().mean())
+
+    assert accuracy(module) > 0.98
+    assert accuracy(small) < 0.7
+    tuned = fine_tuned(small, x, y)
+    assert accuracy(tuned) > 0.9
+    assert all((np.abs(ssm.Lambda) < 1).all() for ssm in sr.read(tuned).values())
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_run(page, folder, rng):
+def test_the_examples_of_a_page_run(page, folder, rng, monkeypatch):
     for module in NEEDS.get(page, ()):
         pytest.importorskip(module)
     x = rng.random((12, 64, 1))
@@ -109,6 +160,12 @@ def test_the_examples_of_a_page_run(page, folder, rng):
     if page == "docs/guide/checkpoints.rst":
         torch = pytest.importorskip("torch")
         namespace |= {"torch": torch, "small": sr.prune(model, sr.select(sr.score(model), ratio=0.5))}
+    if page == "docs/guide/networks.rst":
+        x, y, *_ = digits(40)
+        module = pytest.importorskip("torch_networks").s5_digits()
+        namespace |= {"x": x, "y": y, "module": module}
+        adam = calibrated_compress.adam
+        monkeypatch.setattr(calibrated_compress, "adam", lambda *args, **o: adam(*args, **{**o, "steps": 2}))
     found = list(blocks(page))
     assert any(language == "python" for language, *_ in found)
     for block in found:

@@ -1,9 +1,9 @@
 """Compiled error-free transformations and double-double arithmetic."""
 
-import numba
+from .compiled import compiled
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def two_sum(a: float, b: float) -> tuple[float, float]:
     """Sum a + b as the rounded sum and its exact error (Knuth)."""
     s = a + b
@@ -11,7 +11,7 @@ def two_sum(a: float, b: float) -> tuple[float, float]:
     return s, (a - (s - t)) + (b - t)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def two_product(a: float, b: float) -> tuple[float, float]:
     """Product a b as the rounded product and its exact error (Dekker)."""
     p = a * b
@@ -24,7 +24,7 @@ def two_product(a: float, b: float) -> tuple[float, float]:
     return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def dd_add(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     s, e = two_sum(a[0], b[0])
     t, f = two_sum(a[1], b[1])
@@ -32,13 +32,13 @@ def dd_add(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float
     return two_sum(s, e + f)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def dd_mul(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     p, e = two_product(a[0], b[0])
     return two_sum(p, e + (a[0] * b[1] + a[1] * b[0]))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def dd_div(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
     q = a[0] / b[0]
     p, e = two_product(q, b[0])
@@ -49,7 +49,7 @@ def dd_div(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float
     return two_sum(q, low + rest / b[0])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cdd_mul(a: tuple, b: tuple) -> tuple:
     re = dd_mul(a[1], b[1])
     return (
@@ -58,6 +58,6 @@ def cdd_mul(a: tuple, b: tuple) -> tuple:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def conjugate(a: tuple) -> tuple:
     return a[0], (-a[1][0], -a[1][1])

@@ -28,13 +28,15 @@ def foreign_name(dtype: np.dtype) -> str | None:
     return dtype.names[0] if dtype.names and dtype.names[0] in FOREIGN else None
 
 
-def flatten(tree: Any) -> Params:
+def flatten(tree: Any, *, most: int | None = None) -> Params:
     """Flat mapping of a nested mapping, a state_dict, or an object with ``state_dict()``; frameworks are not imported.
 
     Parameters
     ----------
     tree : mapping or module
         Nested mapping with string keys (Flax/JAX trees), a PyTorch state_dict or a live ``torch.nn.Module``.
+    most : int, optional
+        Largest number of leaves; a tree can name one branch any number of times.
 
     Returns
     -------
@@ -45,7 +47,8 @@ def flatten(tree: Any) -> Params:
     Raises
     ------
     CheckpointFormatError
-        Not a mapping or module, or a nested mapping with "/" in a key of its top level.
+        Not a mapping or module, a nested mapping with "/" in a key of its top level, a tree that contains itself or
+        is nested too deeply, or one with more than `most` leaves.
 
     Examples
     --------
@@ -59,11 +62,14 @@ def flatten(tree: Any) -> Params:
             f"expected a mapping from names to parameters or a module with state_dict(), got {type(tree).__name__}"
         )
     flat: Params = {}
-    _flatten_into(flat, tree, "")
+    try:
+        _flatten_into(flat, tree, "", most)
+    except RecursionError as error:
+        raise CheckpointFormatError("the tree contains itself, or is nested too deeply") from error
     return flat
 
 
-def _flatten_into(flat: Params, tree: Mapping, prefix: str) -> None:
+def _flatten_into(flat: Params, tree: Mapping, prefix: str, most: int | None) -> None:
     nested = prefix or any(_is_branch(value) for value in tree.values())
     for key, value in tree.items():
         if nested and "/" in key:
@@ -71,7 +77,9 @@ def _flatten_into(flat: Params, tree: Mapping, prefix: str) -> None:
                 f"the key {key!r} of a nested mapping contains '/', which joins the levels here; flatten it yourself"
             )
         if _is_branch(value) and not any("/" in inner for inner in value):
-            _flatten_into(flat, value, f"{prefix}{key}/")
+            _flatten_into(flat, value, f"{prefix}{key}/", most)
+        elif most is not None and len(flat) >= most:
+            raise CheckpointFormatError("the tree has more leaves than the file could hold: it repeats itself")
         else:
             flat[prefix + key] = _as_numpy(value)
 
@@ -83,7 +91,7 @@ def _is_branch(value: Any) -> bool:
 def _as_numpy(leaf: Any) -> Any:
     """NumPy array of a framework's tensor; anything else unchanged."""
     if hasattr(leaf, "detach") and hasattr(leaf, "numpy"):
-        return _torch_to_numpy(leaf.detach().cpu())
+        return tensor_to_numpy(leaf)
     if hasattr(leaf, "__array__") and hasattr(leaf, "dtype") and not isinstance(leaf, np.generic):
         leaf = np.asarray(leaf)
         if leaf.dtype.name in FOREIGN:
@@ -91,8 +99,9 @@ def _as_numpy(leaf: Any) -> Any:
     return leaf
 
 
-def _torch_to_numpy(tensor: Any) -> np.ndarray:
-    torch = sys.modules["torch"]  # a tensor exists, so it has been imported
+def tensor_to_numpy(tensor: Any) -> np.ndarray:
+    """Array of a PyTorch tensor, on the same memory where that is possible."""
+    torch, tensor = sys.modules["torch"], tensor.detach().cpu()  # a tensor exists, so it has been imported
     name = str(tensor.dtype).removeprefix("torch.")
     if name in FOREIGN:
         bits = torch.int16 if FOREIGN[name] == "<u2" else torch.uint8

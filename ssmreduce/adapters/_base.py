@@ -1,56 +1,19 @@
 """The lens between the arrays of a checkpoint and its systems; one subclass a model family."""
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .._support.arrays import one_minus_abs
-from .._support.trees import Params, foreign_name
+from .._support.trees import Params
 from ..errors import FlagError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
+from ..responses import simulate
 from ..systems import DiagonalSSM
-
-ROOT = "."
-"""Layer name of a system whose tensors stand at the top of the checkpoint."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One array of a layer: its axes, and its part in the system.
-
-    Attributes
-    ----------
-    role : {"pole", "input", "output", "feedthrough"}
-        Inputs and outputs are what is zeroed where a state is masked.
-    axes : tuple
-        Numbers are fixed sizes; letters are sizes that must agree over the layer: ``n`` states, ``2n`` the states of
-        both halves, ``m`` inputs, ``p`` outputs, ``s`` systems (always the first axis).
-    complex_ : bool
-    """
-
-    role: str
-    axes: tuple[str | int, ...]
-    complex_: bool = False
-
-    @property
-    def state_axis(self) -> int | None:
-        """Axis that counts states."""
-        return next((i for i, axis in enumerate(self.axes) if axis in ("n", "2n")), None)
-
-
-Layout = Mapping[str, Tensor]
-"""Leaf name below the layer -> array."""
-
-
-class Mismatch(NamedTuple):
-    """What is wrong with a layout; the one that fits best sorts first."""
-
-    minus_present: int
-    problems: int
-    text: str
+from ._call import Call
+from ._layout import DOUBLE, Layout, Mismatch, copies_of, full_name, given, half_there, match, natural, prefixes
+from ._writing import along_states, difference, merge, take, unchanged_states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +21,24 @@ class Adapter(ABC):
     """Base of the adapters: a family states its tables and how it decodes and encodes a system.
 
     A subclass gives `name`, `layouts` (one table of arrays a variant), `flag_help` (why a flag must be given),
-    `limits` (what the family cannot hold), `_decode` and `_encode`.
+    `limits` (what the family cannot hold), `_decode` and `_encode`; `calls` says how its live layers are called.
+
+    Attributes
+    ----------
+    states_per_unit : int
+        States that one slot of the arrays holds (2 for an oscillator): state i of a layer with N slots is in slot
+        ``i mod N``. They stay or go together.
+    written_as : str
+        Family that a smaller layer is written as, where this one cannot hold it; empty where it can.
+    detected : bool
+        Whether `detect` looks for the family. False where another family has the same arrays.
+    calls : tuple of Call
+        How the live layer is called, for every framework that it is written in.
+    strict_reverse : bool
+        The reverse half acts on later samples only (S4), see `ssmreduce.simulate`.
+    channels_first : bool
+        Where one feature has several outputs (channels), the layer gives all features of the first channel first,
+        ``"(c h)"``. A system's outputs stand feature by feature, ``"(h c)"``.
 
     Notes
     -----
@@ -71,6 +51,12 @@ class Adapter(ABC):
     layouts: ClassVar[tuple[Layout, ...]]
     flag_help: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[str]
+    states_per_unit: ClassVar[int] = 1
+    written_as: ClassVar[str] = ""
+    detected: ClassVar[bool] = True
+    calls: ClassVar[tuple[Call, ...]] = ()
+    strict_reverse: ClassVar[bool] = False
+    channels_first: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for flag in fields(self):
@@ -91,27 +77,38 @@ class Adapter(ABC):
     @classmethod
     def find(cls, params: Mapping[str, Any]) -> list[str]:
         """Names of the layers that this family claims, in natural order."""
-        return [name for name in cls.candidates(params) if isinstance(_match(cls.layouts, params, name), dict)]
+        return [name for name in cls.candidates(params) if isinstance(match(cls.layouts, params, name), dict)]
 
     @classmethod
     def candidates(cls, params: Mapping[str, Any]) -> list[str]:
         """Names under which half of the arrays of a layout stand (rounded down), complete or not."""
         leaves = {leaf for layout in cls.layouts for leaf in layout}
-        prefixes = {prefix for key in params for prefix in _prefixes(key, leaves)}
-        found = [p for p in prefixes if any(_present(layout, params, p) >= len(layout) // 2 for layout in cls.layouts)]
-        return sorted(found, key=_natural)
+        names = {prefix for key in params for prefix in prefixes(key, leaves)}
+        found = [p for p in names if any(half_there(layout, params, p) for layout in cls.layouts)]
+        return sorted(found, key=natural)
+
+    @classmethod
+    def keys(cls, params: Mapping[str, Any], name: str) -> set[str]:
+        """Names of the arrays that stand where the family has some, below a layer or a candidate."""
+        names = {full_name(params, name, leaf) for layout in cls.layouts for leaf in layout}
+        return names & params.keys()
 
     @classmethod
     def explain(cls, params: Mapping[str, Any], name: str) -> Mismatch:
         """Why a candidate is not a complete layer of this family."""
-        mismatch = _match(cls.layouts, params, name)
+        mismatch = match(cls.layouts, params, name)
         assert isinstance(mismatch, Mismatch)
         return mismatch
 
     @classmethod
+    def flags(cls) -> tuple[str, ...]:
+        """Names of the family's flags."""
+        return tuple(flag.name for flag in fields(cls))
+
+    @classmethod
     def from_flags(cls, flags: Mapping[str, Any]) -> "Adapter":
         """Adapter with these flags; a flag that must be given and is not raises `MissingFlagError`."""
-        known = {f.name for f in fields(cls)}
+        known = set(cls.flags())
         if unknown := set(flags) - known:
             raise FlagError(
                 f"the adapter {cls.name} has no flag {', '.join(sorted(unknown))}; "
@@ -134,7 +131,28 @@ class Adapter(ABC):
     def sizes(self, params: Mapping[str, Any], name: str) -> tuple[int, int]:
         """Number of systems and stored states a system of a layer."""
         sizes = self._matched(params, name)[1]
-        return sizes.get("s", 1), sizes["n"]
+        return sizes.get("s", 1), self.states_per_unit * sizes["n"]
+
+    def units(self, params: Mapping[str, Any], name: str) -> np.ndarray | None:
+        """Which states the arrays hold together, so that they stay or go together.
+
+        Returns
+        -------
+        ndarray, shape (s, n), int64, or None
+            States with the same number share a slot of some array: the features that share one state matrix, the two
+            states of an oscillator. None where every state has its own.
+        """
+        layout, sizes, _ = self._matched(params, name)
+        systems, order = self.sizes(params, name)
+        copies = min(copies_of(tensor, sizes) for tensor in layout.values() if tensor.state_axis is not None)
+        if copies == systems and self.states_per_unit == 1:
+            return None
+        slot = np.arange(order) % sizes["n"]
+        return (np.arange(systems) % copies)[:, None] * sizes["n"] + slot
+
+    def kept(self, params: Mapping[str, Any], name: str) -> np.ndarray | None:
+        """Slots of a layer's systems that hold a state, where a family can have fewer in some; None for all."""
+        return None
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
@@ -145,6 +163,38 @@ class Adapter(ABC):
     def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM:
         """System of a layer, built in double precision from the raw parameters."""
         return self._decode(self._tensors(params, name))
+
+    def simulate(self, params: Mapping[str, Any], name: str, u: np.ndarray) -> np.ndarray:
+        """Output of the layer for an input, with its channels in the order of the layer.
+
+        Parameters
+        ----------
+        params : mapping
+        name : str
+        u : ndarray, shape (..., L, inputs), float32 or float64
+
+        Returns
+        -------
+        ndarray, shape (..., L, outputs)
+            What the layer computes before whatever follows in its module (`Call.after`).
+        """
+        ssm = self.get(params, name)
+        return self.in_layer_order(ssm, simulate(ssm, u, strict_reverse=self.strict_reverse and ssm.bidirectional))
+
+    def in_layer_order(self, ssm: DiagonalSSM, y: np.ndarray) -> np.ndarray:
+        """Outputs of a system, shape (..., width), which stand feature by feature, in the order of the layer."""
+        if not self.channels_first or ssm.outputs == 1:
+            return y
+        by_feature = y.reshape(*y.shape[:-1], *ssm.batch, ssm.outputs)
+        return np.ascontiguousarray(np.swapaxes(by_feature, -1, -2)).reshape(y.shape)
+
+    def written(self, params: Mapping[str, Any], layers: tuple[str, ...]) -> tuple[Mapping[str, Any], "Adapter"]:
+        """Parameters that can hold a changed layer, and the adapter that reads them.
+
+        The parameters themselves and this adapter, but for families that cannot hold a smaller layer (S4 in DPLR form):
+        those become another family first, with the same states in the same order.
+        """
+        return params, self
 
     def put(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params:
         """Arrays of the layer that hold another system; states that did not change keep their raw bits.
@@ -160,49 +210,83 @@ class Adapter(ABC):
         self._check_order(ssm.order, name)
         with np.errstate(all="ignore"):  # what cannot be encoded becomes NaN or inf, and fails the check below
             fresh = self._encode(ssm, self._tensors(params, name))
-        unchanged = _unchanged(old, ssm)
+        unchanged = unchanged_states(old, ssm)
         result: Params = {}
         for leaf, key in leaves.items():
             raw = params[key]
+            if layout[leaf].role == "fixed":
+                continue
             with np.errstate(all="ignore"):
                 value = np.asarray(fresh[leaf]).astype(raw.dtype)
             same = unchanged.get(layout[leaf].role) if unchanged else None
-            result[key] = value if same is None else _merge(raw, value, layout[leaf], same)
+            result[key] = value if same is None else merge(raw, value, layout[leaf], same, self.states_per_unit)
             if not np.isfinite(result[key]).all():
                 raise self._not_held(name, f"{leaf} would become NaN or infinite")
         self._check_held({**params, **result}, name, ssm)
         return result
 
     def restrict(self, params: Mapping[str, Any], name: str, index: np.ndarray, valid: np.ndarray) -> Params:
-        """Arrays of the layer with the states at `index`, shape (s, r); those not `valid` lose input and output."""
+        """Arrays of the layer with the states at `index`, shape (s, r); those not `valid` lose input and output.
+
+        Raises
+        ------
+        NotRepresentableError
+            No state, or a selection that splits states which the arrays hold together (see `units`).
+        """
         self._check_order(index.shape[1], name)
         layout, sizes, leaves = self._matched(params, name)
+        index, valid = self._slots(index, valid, sizes["n"], name)
         result: Params = {}
         for leaf, key in leaves.items():
             tensor = layout[leaf]
             if tensor.state_axis is None:
                 continue
-            taken = _take(params[key], tensor, index, sizes["n"])
+            copies = copies_of(tensor, sizes)
+            rows = index.reshape(-1, copies, index.shape[1])
+            if (rows != rows[0]).any():
+                raise NotRepresentableError(
+                    f"layer {name!r}: its {index.shape[0]} systems share {copies} sets of states, of which different "
+                    "ones would stay; select states that are shared together (as `select` does), or write form='mask'"
+                )
+            taken = take(params[key], tensor, rows[0], sizes["n"])
             if tensor.role in ("input", "output"):
-                taken[_slots(tensor, ~valid)] = 0
+                silent = along_states(tensor, np.asarray(~valid.reshape(rows.shape).any(axis=0)))
+                taken = np.where(silent, taken.dtype.type(0), taken)
             result[key] = taken
         return result
+
+    def _slots(self, index: np.ndarray, valid: np.ndarray, slots: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Slots of the arrays for the given states, where one slot holds several."""
+        k = self.states_per_unit
+        if k == 1:
+            return index, valid
+        order = np.argsort(index % slots, axis=1, kind="stable")
+        grouped = np.take_along_axis(index, order, axis=1) % slots
+        alive = np.take_along_axis(valid, order, axis=1)
+        if grouped.shape[1] % k == 0:
+            grouped, alive = grouped.reshape(len(grouped), -1, k), alive.reshape(len(alive), -1, k)
+            if (grouped == grouped[..., :1]).all() and (alive == alive[..., :1]).all():
+                return grouped[..., 0], alive[..., 0]
+        raise NotRepresentableError(
+            f"layer {name!r}: {k} states of each unit stay or go together in the arrays of the family {self.name}; "
+            "select whole units (as `select` does)"
+        )
 
     # ---------------------------------------------------------------- helpers
 
     def _matched(self, params: Mapping[str, Any], name: str) -> tuple[Layout, dict[str, int], dict[str, str]]:
         """Layout of the layer, its sizes, and the full name of each leaf."""
         for layout in self.layouts:
-            sizes = _match((layout,), params, name)
+            sizes = match((layout,), params, name)
             if isinstance(sizes, dict):
-                return layout, sizes, {leaf: _full_name(params, name, leaf) for leaf in layout}
+                return layout, sizes, {leaf: full_name(params, name, leaf) for leaf in given(layout)}
         raise UnknownLayerError(f"{name!r} is not a layer of the family {self.name}: {self.explain(params, name).text}")
 
     def _tensors(self, params: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
         layout, _, leaves = self._matched(params, name)
         tensors = {}
         for leaf, key in leaves.items():
-            tensors[leaf] = params[key].astype(np.complex128 if layout[leaf].complex_ else np.float64)
+            tensors[leaf] = params[key].astype(DOUBLE[layout[leaf].kind])
         return tensors
 
     def _check_kind(self, old: DiagonalSSM, new: DiagonalSSM, name: str) -> None:
@@ -217,9 +301,11 @@ class Adapter(ABC):
             raise NotRepresentableError(
                 f"layer {name!r} would keep no state, and its arrays hold one at least; form='mask' can write that"
             )
+        if order % self.states_per_unit:
+            raise self._not_held(name, f"{order} states do not make whole units of {self.states_per_unit}")
 
     def _check_held(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> None:
-        problem = _difference(self.get(params, name), ssm)
+        problem = difference(self.get(params, name), ssm)
         if problem:
             raise self._not_held(name, problem)
 
@@ -230,156 +316,21 @@ class Adapter(ABC):
 
 
 def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
-    """The value as a plain bool or float; text is checked by the family."""
+    """The value as a plain bool, float or int; text is checked by the family."""
+    if kind in (float | None, int | None):
+        if value is None:
+            return None
+        kind = float if kind == float | None else int
+    if kind is int:
+        if isinstance(value, int | np.integer | float) and not isinstance(value, bool) and value == int(value) >= 0:
+            return int(value)
+        raise FlagError(f"the flag {flag} of the adapter {family} must be a number of samples, got {value!r}")
     if kind in (bool, bool | None):
         if isinstance(value, bool | np.bool_) or (value is None and kind is not bool):
             return value if value is None else bool(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be True or False, got {value!r}")
     if kind is float:
-        if isinstance(value, int | float | np.number) and 0 < value < np.inf:
+        if isinstance(value, int | float | np.number) and 0 < value < 1e300:
             return float(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be a positive number, got {value!r}")
     return value
-
-
-def _natural(name: str) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
-def _prefixes(key: str, leaves: Iterable[str]) -> Iterator[str]:
-    """Layer names below which `key` is one of the leaves, skipping the copies that optimisers keep."""
-    if "opt_state" in key.split("/"):
-        return
-    dotted = key.replace("/", ".")
-    for leaf in leaves:
-        if dotted == leaf:
-            yield ROOT
-        elif dotted.endswith("." + leaf):
-            yield key[: -len(leaf) - 1]
-
-
-def _present(layout: Layout, params: Mapping[str, Any], name: str) -> int:
-    """How many arrays of the layout are there, with as many axes as they should have."""
-    arrays = ((params.get(_full_name(params, name, leaf)), tensor) for leaf, tensor in layout.items())
-    return sum(isinstance(array, np.ndarray) and array.ndim == len(tensor.axes) for array, tensor in arrays)
-
-
-def _full_name(params: Mapping[str, Any], name: str, leaf: str) -> str:
-    starts = ("",) if name == ROOT else (f"{name}/", f"{name}.")
-    names = [start + leaf.replace(".", dot) for start in starts for dot in "./"]
-    return next((name for name in names if name in params), names[-1])
-
-
-def _match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> dict[str, int] | Mismatch:
-    """Sizes of the first layout that fits, or what is wrong with the one that fits best."""
-    complaints = []
-    for layout in layouts:
-        sizes: dict[str, int] = {}
-        complaint: list[str] = []
-        present = 0
-        for leaf, tensor in layout.items():
-            array = params.get(_full_name(params, name, leaf))
-            if not isinstance(array, np.ndarray):
-                complaint.append(f"{leaf} is missing")
-                continue
-            present += 1
-            if problem := _fit(array, tensor, sizes):
-                complaint.append(f"{leaf} {problem}")
-        if not complaint:
-            return sizes
-        complaints.append(Mismatch(-present, len(complaint), "; ".join(complaint)))
-    return min(complaints)
-
-
-def _fit(array: np.ndarray, tensor: Tensor, sizes: dict[str, int]) -> str:
-    """Bind the letters of the axes to the array's sizes; the problem, or an empty string."""
-    kind = "c" if tensor.complex_ else "f"
-    expected = "(" + ", ".join(str(sizes.get(str(axis), axis)) for axis in tensor.axes) + ")"
-    if array.dtype.kind != kind:
-        if foreign := foreign_name(array.dtype):
-            return f"has dtype {foreign}, which NumPy cannot compute with: convert the layer to float32 first"
-        return f"has dtype {array.dtype}, expected {'complex' if tensor.complex_ else 'real'} floating point"
-    if array.ndim != len(tensor.axes):
-        return f"has shape {array.shape}, expected {expected}"
-    for axis, size in zip(tensor.axes, array.shape, strict=True):
-        if axis == "2n":
-            wanted = 2 * sizes.get("n", -1)
-        elif isinstance(axis, str):
-            wanted = sizes.setdefault(axis, size)
-        else:
-            wanted = axis
-        if size != wanted or size == 0:
-            return f"has shape {array.shape}, expected {expected}"
-    return ""
-
-
-def _unchanged(old: DiagonalSSM, new: DiagonalSSM) -> dict[str, np.ndarray] | None:
-    """For each role, which states of a system of equal order are bitwise as before."""
-    if old.order != new.order:
-        return None
-    driven = (old.Lambda == new.Lambda) & (old.B == new.B).all(axis=-1)
-    observed = driven & (old.C == new.C).all(axis=-2)
-    if old.C_reverse is not None:
-        observed &= (old.C_reverse == new.C_reverse).all(axis=-2)
-    return {"pole": driven, "input": driven, "output": observed, "feedthrough": np.asarray((old.D == new.D).all())}
-
-
-def _merge(raw: np.ndarray, fresh: np.ndarray, tensor: Tensor, same: np.ndarray) -> np.ndarray:
-    if same.ndim == 0 or tensor.state_axis is None:
-        return raw if same.all() else fresh
-    return np.where(_along_states(tensor, same), raw, fresh)
-
-
-def _along_states(tensor: Tensor, mask: np.ndarray) -> np.ndarray:
-    """Mask over states, shape (n,) or (s, n), shaped to broadcast against the array."""
-    axis = tensor.state_axis
-    assert axis is not None
-    if tensor.axes[axis] == "2n":
-        mask = np.concatenate([mask, mask], axis=-1)
-    return mask.reshape(mask.shape + (1,) * (len(tensor.axes) - axis - 1))
-
-
-def _take(array: np.ndarray, tensor: Tensor, index: np.ndarray, order: int) -> np.ndarray:
-    axis = tensor.state_axis
-    assert axis is not None
-    if tensor.axes[axis] == "2n":
-        index = np.concatenate([index, index + order], axis=-1)
-    if "s" not in tensor.axes:
-        return np.take(array, index[0], axis=axis)
-    return np.take_along_axis(array, index.reshape(index.shape + (1,) * (array.ndim - 2)), axis=1)
-
-
-def _slots(tensor: Tensor, slots: np.ndarray) -> tuple:
-    """Index of the given slots, shape (s, r), in the array."""
-    axis = tensor.state_axis
-    assert axis is not None
-    if "s" in tensor.axes:
-        return (slots,)
-    single = np.concatenate([slots[0], slots[0]]) if tensor.axes[axis] == "2n" else slots[0]
-    return (*(slice(None),) * axis, single)
-
-
-def _difference(held: DiagonalSSM, wanted: DiagonalSSM) -> str:
-    """What differs beyond float32 accuracy; states may be scaled (B up, C down)."""
-    gap = one_minus_abs(wanted.Lambda)
-    if (np.abs(held.Lambda - wanted.Lambda) > 5e-6).any() or (
-        np.abs(one_minus_abs(held.Lambda) - gap) > 2e-5 * np.abs(gap)
-    ).any():
-        worst = int(np.abs(held.Lambda - wanted.Lambda).argmax())
-        return f"pole {wanted.Lambda.ravel()[worst]:.6g} would become {held.Lambda.ravel()[worst]:.6g}"
-    power = np.sum(np.abs(held.B) ** 2, axis=-1)
-    scale = np.sum(wanted.B * held.B.conj(), axis=-1) / np.where(power > 0, power, 1.0)
-    if not _close(held.B * scale[..., None], wanted.B, axis=-1):
-        return "its input matrix B would change"
-    silent = scale == 0  # no input is wanted: C may be anything as long as nothing comes out
-    scale = np.where(silent, power, 1.0 / np.where(silent, 1.0, scale))[..., None, :]
-    outputs = [(held.C, wanted.C)] + ([(held.C_reverse, wanted.C_reverse)] if wanted.bidirectional else [])
-    if not all(_close(h * scale, w * ~silent[..., None, :], axis=-2) for h, w in outputs):
-        return "its output matrix C would change"
-    if not _close(held.D, wanted.D, axis=(-2, -1)):
-        return "its feedthrough D would change"
-    return ""
-
-
-def _close(a: np.ndarray, b: np.ndarray, axis: int | tuple[int, int]) -> bool:
-    return bool((np.max(np.abs(a - b), axis=axis) <= 2e-5 * np.max(np.abs(b), axis=axis)).all())

@@ -8,7 +8,9 @@ import numpy as np
 
 from .._support.arrays import one_minus_abs2
 from ..systems import DiagonalSSM, inverse_zoh
-from ._base import Adapter, Layout, Tensor
+from ._base import Adapter
+from ._call import Call
+from ._layout import Layout, Tensor
 
 _POLES = {leaf: Tensor("pole", ("n",)) for leaf in ("nu_log", "theta_log", "gamma_log")}
 
@@ -16,7 +18,7 @@ _POLES = {leaf: Tensor("pole", ("n",)) for leaf in ("nu_log", "theta_log", "gamm
 def _layout(feedthrough: tuple[str, ...], *, complex_: bool) -> Layout:
     def matrices(letter: str, role: str, axes: tuple[str, str]) -> Layout:
         if complex_:
-            return {letter: Tensor(role, axes, complex_=True)}
+            return {letter: Tensor(role, axes, kind="complex")}
         return {f"{letter}_re": Tensor(role, axes), f"{letter}_im": Tensor(role, axes)}
 
     # A vector D ties inputs and outputs to one width, a full one does not.
@@ -46,6 +48,11 @@ class LRU(Adapter):
     name: ClassVar[str] = "lru"
     layouts: ClassVar[tuple[Layout, ...]] = tuple(
         _layout(feedthrough, complex_=complex_) for complex_ in (False, True) for feedthrough in (("m",), ("p", "m"))
+    )
+    calls: ClassVar[tuple[Call, ...]] = (
+        Call("flax", "lh", "lh"),
+        Call("equinox", "lh", "lh"),
+        Call("torch", "blh", "blh"),
     )
     limits: ClassVar[str] = (
         "LRU holds poles inside the unit circle other than 0, at angles in (0, 2 pi]: a positive real pole is written "

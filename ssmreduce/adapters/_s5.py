@@ -9,7 +9,9 @@ import numpy as np
 from ..errors import MissingFlagError, UnknownNameError
 from ..systems import DiagonalSSM
 from ..systems._discretize import METHODS
-from ._base import Adapter, Layout, Tensor
+from ._base import Adapter
+from ._call import Call
+from ._layout import Layout, Tensor
 
 _CLIP = -1e-4  # upper limit of Lambda_re under clip_eigs, as in the original code
 
@@ -25,11 +27,23 @@ def _layout(**outputs: Tensor) -> Layout:
     }
 
 
-def _pack(value: np.ndarray) -> np.ndarray:
+def clipped(real: np.ndarray, clip_eigs: bool | None) -> np.ndarray:
+    """Real parts of the poles as the model uses them."""
+    if clip_eigs is None and (real > _CLIP).any():
+        raise MissingFlagError(
+            f"some Lambda_re are larger than {_CLIP}, where the flag clip_eigs of S5 decides, which a checkpoint "
+            "does not hold: give clip_eigs=True if the model was trained with it (they become -1e-4), else False"
+        )
+    return np.minimum(real, _CLIP) if clip_eigs else real
+
+
+def pack(value: np.ndarray) -> np.ndarray:
+    """Array with a last axis (re, im)."""
     return np.stack([value.real, value.imag], axis=-1)
 
 
-def _unpack(value: np.ndarray) -> np.ndarray:
+def unpack(value: np.ndarray) -> np.ndarray:
+    """Complex array of one whose last axis is (re, im)."""
     return np.ascontiguousarray(value).view(np.complex128)[..., 0]
 
 
@@ -43,7 +57,7 @@ def _halves(C: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray | None]:
     return (C, None) if C.shape[-1] == order else (C[..., :order], C[..., order:])
 
 
-def _steps_for(order: int, log_step: np.ndarray) -> np.ndarray:
+def steps_for(order: int, log_step: np.ndarray) -> np.ndarray:
     """Log steps of the new states: those of the layer, or their mean where the number of states differs."""
     if order == log_step.shape[0]:
         return log_step
@@ -85,6 +99,7 @@ class S5(Adapter):
         _layout(C=Tensor("output", ("m", "2n", 2))),
         _layout(C1=Tensor("output", ("m", "n", 2)), C2=Tensor("output", ("m", "n", 2))),
     )
+    calls: ClassVar[tuple[Call, ...]] = (Call("flax", "lh", "lh"),)
     flag_help: ClassVar[Mapping[str, str]] = {
         "conj_sym": "True if one state of each conjugate pair is stored and the output doubled, as by default in S5",
         "discretization": "'zoh' or 'bilinear'; 'zoh' is the default of S5",
@@ -98,45 +113,37 @@ class S5(Adapter):
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise also where the flag `clip_eigs` is needed and was not given."""
         super().check(params, name)
-        self._clipped(params[self._matched(params, name)[2]["Lambda_re"]])
+        clipped(params[self._matched(params, name)[2]["Lambda_re"]], self.clip_eigs)
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
         step = self.step_rescale * np.exp(tensors["log_step"][:, 0])
-        A = self._clipped(tensors["Lambda_re"]) + 1j * tensors["Lambda_im"]
-        Lambda, B = METHODS[self.discretization][0](A, _unpack(tensors["B"]), step)
+        A = clipped(tensors["Lambda_re"], self.clip_eigs) + 1j * tensors["Lambda_im"]
+        Lambda, B = METHODS[self.discretization][0](A, unpack(tensors["B"]), step)
         if "C" in tensors:
-            C, C_reverse = _halves(_unpack(tensors["C"]), A.size)
+            C, C_reverse = _halves(unpack(tensors["C"]), A.size)
         else:
-            C, C_reverse = _unpack(tensors["C1"]), _unpack(tensors["C2"])
+            C, C_reverse = unpack(tensors["C1"]), unpack(tensors["C2"])
         return DiagonalSSM(Lambda, B, C, np.diag(tensors["D"]), C_reverse, self.conj_sym)
 
-    def _clipped(self, real: np.ndarray) -> np.ndarray:
-        if self.clip_eigs is None and (real > _CLIP).any():
-            raise MissingFlagError(
-                f"some Lambda_re are larger than {_CLIP}, where the flag clip_eigs of S5 decides, which a checkpoint "
-                "does not hold: give clip_eigs=True if the model was trained with it (they become -1e-4), else False"
-            )
-        return np.minimum(real, _CLIP) if self.clip_eigs else real
-
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        log_step = _steps_for(ssm.order, tensors["log_step"])
+        log_step = steps_for(ssm.order, tensors["log_step"])
         step = self.step_rescale * np.exp(log_step[:, 0])
         A, B = METHODS[self.discretization][1](ssm.Lambda, ssm.B, step)
-        encoded = {"Lambda_re": A.real, "Lambda_im": A.imag, "B": _pack(B), "log_step": log_step, "D": np.diag(ssm.D)}
+        encoded = {"Lambda_re": A.real, "Lambda_im": A.imag, "B": pack(B), "log_step": log_step, "D": np.diag(ssm.D)}
         if ssm.C_reverse is None:
             outputs = {"C": ssm.C}
         elif "C" in tensors:
             outputs = {"C": np.concatenate([ssm.C, ssm.C_reverse], axis=-1)}
         else:
             outputs = {"C1": ssm.C, "C2": ssm.C_reverse}
-        return {**encoded, **{leaf: _pack(value) for leaf, value in outputs.items()}}
+        return {**encoded, **{leaf: pack(value) for leaf, value in outputs.items()}}
 
 
 def _torch_layout(width: str) -> Layout:
     return {
-        "Lambda": Tensor("pole", ("n",), complex_=True),
+        "Lambda": Tensor("pole", ("n",), kind="complex"),
         "B": Tensor("input", ("n", "m", 2)),
-        "C": Tensor("output", ("m", width), complex_=True),
+        "C": Tensor("output", ("m", width), kind="complex"),
         "D": Tensor("feedthrough", ("m",)),
         "log_step": Tensor("pole", ("n",)),
     }
@@ -172,6 +179,7 @@ class S5PyTorch(Adapter):
 
     name: ClassVar[str] = "s5_pytorch"
     layouts: ClassVar[tuple[Layout, ...]] = (_torch_layout("n"), _torch_layout("2n"))
+    calls: ClassVar[tuple[Call, ...]] = (Call("torch", "lh", "lh"),)
     limits: ClassVar[str] = S5.limits
 
     def __post_init__(self) -> None:
@@ -180,12 +188,12 @@ class S5PyTorch(Adapter):
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
         step = self.step_scale * np.exp(tensors["log_step"])
-        Lambda, B = METHODS[self.discretization][0](tensors["Lambda"], _unpack(tensors["B"]), step)
+        Lambda, B = METHODS[self.discretization][0](tensors["Lambda"], unpack(tensors["B"]), step)
         C, C_reverse = _halves(tensors["C"], Lambda.size)
         return DiagonalSSM(Lambda, B, C, np.diag(tensors["D"]), C_reverse, conj_sym=False)
 
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        log_step = _steps_for(ssm.order, tensors["log_step"])
+        log_step = steps_for(ssm.order, tensors["log_step"])
         A, B = METHODS[self.discretization][1](ssm.Lambda, ssm.B, self.step_scale * np.exp(log_step))
         C: Any = ssm.C if ssm.C_reverse is None else np.concatenate([ssm.C, ssm.C_reverse], axis=-1)
-        return {"Lambda": A, "B": _pack(B), "C": C, "D": np.diag(ssm.D), "log_step": log_step}
+        return {"Lambda": A, "B": pack(B), "C": C, "D": np.diag(ssm.D), "log_step": log_step}

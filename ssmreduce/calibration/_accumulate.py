@@ -169,7 +169,7 @@ def layer_moments(
 
 
 def _check_data(ssm: DiagonalSSM, u: np.ndarray, mask: np.ndarray | None, name: str) -> np.ndarray | None:
-    width = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs
+    width = ssm.systems * ssm.inputs
     if u.ndim != 3 or u.shape[2] != width or 0 in u.shape:
         raise ShapeError(
             f"layer {name!r}: inputs have shape {u.shape}, expected (batch, L, {width}), at least one sequence and step"
@@ -198,7 +198,7 @@ class _Run:
 
     def __init__(self, ssm: DiagonalSSM) -> None:
         self.ssm = ssm
-        self.count = int(np.prod(ssm.batch, dtype=int))
+        self.count = ssm.systems
         self.width = (4 if ssm.bidirectional else 2) * ssm.order
         self.Lambda = np.ascontiguousarray(ssm.Lambda).reshape(self.count, ssm.order)
         self.B = B = np.ascontiguousarray(ssm.B).reshape(self.count, ssm.order, ssm.inputs)

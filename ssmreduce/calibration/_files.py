@@ -2,15 +2,14 @@
 
 import json
 import os
-import zipfile
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .._support.arguments import require_kind
-from .._support.whole import write_whole
-from ..errors import CheckpointFormatError, MissingFileError
+from .._support.arguments import require_kind, require_path
+from ..errors import CheckpointFormatError, FileTooLargeError, MissingFileError
+from ..models._checkpoints import read_file, write_arrays
 from ._moments import CALIBRATION_ADVICE, Calibration, Moments
 
 _FORMAT = "ssmreduce.calibration.1"
@@ -53,19 +52,18 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
         if getattr(m, key) is not None
     }
 
-    def write(temporary: Path) -> None:
-        with temporary.open("xb") as file:
-            np.savez_compressed(file, header=np.frombuffer(header.encode(), dtype=np.uint8), **arrays)
-
-    write_whole(path, write)
+    arrays = {"header": np.frombuffer(header.encode(), dtype=np.uint8), **arrays}
+    write_arrays(path, arrays)
 
 
-def load_calibration(path: str | os.PathLike) -> Calibration:
+def load_calibration(path: str | os.PathLike, *, max_bytes: int | None = None) -> Calibration:
     """Read a calibration that `save_calibration` wrote.
 
     Parameters
     ----------
     path : path
+    max_bytes : int, optional
+        Memory that its arrays may take; by default what the machine has left.
 
     Returns
     -------
@@ -74,6 +72,7 @@ def load_calibration(path: str | os.PathLike) -> Calibration:
     Raises
     ------
     MissingFileError
+    FileTooLargeError
     CheckpointFormatError
         Another kind of file, or a damaged one.
 
@@ -81,27 +80,26 @@ def load_calibration(path: str | os.PathLike) -> Calibration:
     --------
     >>> load_calibration("no-such-file.npz")
     Traceback (most recent call last):
-    ssmreduce.errors.MissingFileError: there is no file 'no-such-file.npz'
+    ssmreduce.errors.MissingFileError: cannot read 'no-such-file.npz': there is no such file
     """
-    if not Path(path).exists():
-        raise MissingFileError(f"there is no file {str(path)!r}")
+    require_path(path)
+    foreign = f"{str(path)!r} is not a calibration that save_calibration wrote"
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            header = json.loads(bytes(file["header"]))
-            if header["format"] != _FORMAT:
-                raise ValueError(f"its format is {header['format']!r}")
-            layers = {layer["name"]: _moments(file, i, layer) for i, layer in enumerate(header["layers"])}
-            if len(layers) < len(header["layers"]):
-                raise ValueError("two of its layers have one name")
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        why = "" if "pickle" in str(error) else f" ({error})"  # NumPy would advise to load pickles
-        raise CheckpointFormatError(
-            f"{str(path)!r} is not a calibration that save_calibration wrote{why}; make one with calibrate"
-        ) from error
+        arrays = read_file(path, max_bytes=max_bytes)[0]
+        header = json.loads(bytes(arrays["header"]))
+        if header["format"] != _FORMAT:
+            raise ValueError(f"its format is {header['format']!r}")
+        layers = {layer["name"]: _moments(arrays, i, layer) for i, layer in enumerate(header["layers"])}
+        if len(layers) < len(header["layers"]):
+            raise ValueError("two of its layers have one name")
+    except (MissingFileError, FileTooLargeError):
+        raise
+    except Exception as error:  # a header can hold anything
+        raise CheckpointFormatError(f"{foreign} ({error}); make one with calibrate") from error
     return Calibration(layers)
 
 
-def _moments(file: np.lib.npyio.NpzFile, number: int, layer: dict) -> Moments:
+def _moments(file: Mapping[str, np.ndarray], number: int, layer: dict) -> Moments:
     arrays: dict[str, Any] = {key: file.get(f"{number}.{key}") for key in _ARRAYS}
     if not all(array is None or np.isfinite(array).all() for array in arrays.values()):
         raise ValueError(f"the moments of layer {layer['name']!r} hold NaN or infinite values")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from .._support.frozen import rebuild
-from ..errors import ShapeError, UnknownLayerError
+from ..errors import ShapeError, UnknownLayerError, printable
 
 STATIONARY = 2**30
 """Length of a sequence without end: any response has died out by then."""
@@ -115,4 +115,4 @@ class Calibration(Mapping[str, Moments]):
         return Calibration(merged)
 
     def __repr__(self) -> str:
-        return "Calibration(" + ", ".join(f"{name}: {m.steps} steps" for name, m in self.items()) + ")"
+        return "Calibration(" + ", ".join(f"{printable(name)}: {m.steps} steps" for name, m in self.items()) + ")"

@@ -104,7 +104,7 @@ def _layer(ssm: DiagonalSSM, rho: np.ndarray, name: str) -> Moments:
             f"layer {name!r}: state {bad[0]} has |lambda| >= 1 and no stationary second moment; run calibrate on "
             "synthetic inputs of the training length, such as white noise"
         )
-    s, n, m = int(np.prod(ssm.batch, dtype=int)), ssm.order, ssm.inputs
+    s, n, m = ssm.systems, ssm.order, ssm.inputs
     Lambda, B = ssm.Lambda.reshape(s, n), ssm.B.reshape(s, n, m)
     halves = 2 if ssm.bidirectional else 1
     second = np.zeros((s, n, halves, 2, n, halves, 2))

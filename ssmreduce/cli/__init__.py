@@ -1,13 +1,14 @@
 """The command line: inspect, score, calibrate, prune, search, compare, with the verbs and the options of the API."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import SSMReduceError
+from ..errors import SSMReduceError, printable
 from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
 from ._prune import add_prune, add_score
@@ -24,7 +25,8 @@ _EPILOG = """examples:
   ssmreduce compare model.safetensors small.safetensors
 
 Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
-Exit codes: 0 done, 1 an error (nothing is written), 2 wrong usage (an option that would do nothing, too)."""
+Exit codes: 0 done; 1 an error; 2 wrong usage (an option that would do nothing, too); 3 done, but the result could not
+be shown; 130 interrupted. A file is written whole or not at all, and whether it was is said where the code is not 0."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,22 +48,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     1
     """
     args = _parser().parse_args(argv)
+    before = _stamp(args)
     try:
         result, table = args.run(args)
     except SSMReduceError as error:
-        print(f"ssmreduce: error: {error}", file=sys.stderr)
+        _say(f"ssmreduce: error: {error}{_written(args, before, '; ')}")
         return 1
     except KeyboardInterrupt:
-        print("ssmreduce: interrupted, nothing was written", file=sys.stderr)
+        _say(f"ssmreduce: interrupted, {_written(args, before) or 'nothing was written'}")
         return 130
     try:
         _show(result, table, args.json)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if text := _written(args, before):
+            _say(f"ssmreduce: {text}")
+    except OSError as error:
+        _say(f"ssmreduce: done, but the result could not be shown ({error}){_written(args, before, '; ')}")
+        return 3
     return 0
 
 
+def _stamp(args: argparse.Namespace) -> tuple | None:
+    """What changes where a command writes its output."""
+    try:
+        info = os.stat(args.output)
+    except (AttributeError, OSError, ValueError):
+        return None
+    return info.st_ino, info.st_mtime_ns, info.st_size
+
+
+def _written(args: argparse.Namespace, before: tuple | None, begin: str = "") -> str:
+    """What was written, or nothing."""
+    return "" if _stamp(args) == before else f"{begin}{args.output!r} was written"
+
+
+def _say(text: str) -> None:
+    """Print on standard error, if there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(printable(text), file=sys.stderr, flush=True)
+
+
 def _show(result: dict, table: Any, as_json: bool) -> None:
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    if hasattr(sys.stdout, "reconfigure"):  # names that the terminal cannot show are escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     if as_json:
         print(json.dumps(result, indent=1))
     else:
@@ -71,8 +104,15 @@ def _show(result: dict, table: Any, as_json: bool) -> None:
     sys.stdout.flush()
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose messages hold no control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ssmreduce",
         description="Make deep state-space models smaller.",
         epilog=_EPILOG,

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
-from ..evaluation._report import table_of
+from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..models._checkpoints import read_file
 from ..reduction.calibrated import search
@@ -51,8 +49,6 @@ def add_search(commands: Any) -> None:
 
 
 def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
-    from rich.markup import escape
-
     _check_calibration_output(args.output)
     model = load_model(args.file, args)
     bar, move = progress("calibrating")
@@ -61,7 +57,7 @@ def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
     save_calibration(calibration, args.output)
     table = table_of(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
     for name, moments in calibration.items():
-        table.add_row(escape(name), str(moments.steps), str(moments.length))
+        table.add_row(shown(name), str(moments.steps), str(moments.length))
     layers = {name: {"steps": m.steps, "length": m.length} for name, m in calibration.items()}
     return {"output": args.output, "layers": layers}, table
 
@@ -98,7 +94,7 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
         args.fail(f"argument --evaluate: MODULE:FUNCTION is needed, got {args.evaluate!r}")
     check_output(args.output)
     model = load_model(args.file, args)
-    if args.scope == "layer" and args.form == "compact" and any(np.prod(ssm.batch) > 1 for ssm in model.values()):
+    if args.scope == "layer" and args.form == "compact" and any(ssm.systems > 1 for ssm in model.values()):
         args.fail(
             "the systems of a layer (S4D features) will keep different numbers of states: give --scope system, or "
             "--form mask or padded"

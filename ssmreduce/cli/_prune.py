@@ -8,7 +8,7 @@ import numpy as np
 
 from ..calibration import load_calibration
 from ..errors import UnknownNameError
-from ..evaluation._report import table_of
+from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..reduction.calibrated import elimination_path, elimination_scores, refit
 from ..selection import Scores, Selection, prune, score, select
@@ -80,8 +80,6 @@ def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
 
 
 def _score(args: argparse.Namespace) -> tuple[dict, Any]:
-    from rich.markup import escape
-
     _check_score_options(args)
     scores = _scores(load_model(args.file, args), args)
     table = table_of(
@@ -90,7 +88,7 @@ def _score(args: argparse.Namespace) -> tuple[dict, Any]:
     for name, value in scores.items():
         finite = value[np.isfinite(value)]
         summary = np.quantile(finite, [0.0, 0.5, 1.0]) if finite.size else [np.nan] * 3
-        table.add_row(escape(name), str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
+        table.add_row(shown(name), str(value.size), *(f"{v:.4g}" for v in summary), str(value.size - finite.size))
     plain = {name: [v if np.isfinite(v) else None for v in value.ravel().tolist()] for name, value in scores.items()}
     return {"method": scores.method, "allocation": scores.allocation, "scores": plain}, table
 
@@ -114,8 +112,6 @@ def _selected(model: SSMModel, args: argparse.Namespace) -> Selection:
 
 
 def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
-    from rich.markup import escape
-
     _check_score_options(args)
     _check_select_options(args)
     check_output(args.output)
@@ -129,7 +125,7 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     after = Path(args.output).stat().st_size
     table = table_of(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
     for name, count in model.orders.items():
-        table.add_row(escape(name), str(count), str(selection.orders[name]))
+        table.add_row(shown(name), str(count), str(selection.orders[name]))
     total = sum(selection.orders.values())
     table.add_section()
     table.add_row("all", str(sum(model.orders.values())), f"{total} ({selection.ratio:.1%} dropped)")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.whole import check_place
-from ..adapters import ADAPTERS, Adapter
+from ..adapters import Adapter, families
 from ..errors import UnknownNameError
 from ..models import SSMModel, load
 from ..models._checkpoints import format_of
@@ -21,7 +21,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run, fail=command.error)
     command.add_argument("--json", action="store_true", help="plain data for programs")
-    command.add_argument("--adapter", choices=sorted(ADAPTERS), help="model family, where the file does not tell it")
+    command.add_argument("--adapter", choices=sorted(families()), help="model family, where the file does not tell it")
     command.add_argument(
         "--set",
         action="append",
@@ -70,7 +70,7 @@ def _adapter(args: argparse.Namespace) -> Adapter | None:
         if not equals or name in flags:
             args.fail(f"argument --set: {name} is given twice" if equals else f"argument --set: {text!r} has no '='")
         flags[name] = _flag(value)
-    return ADAPTERS[args.adapter].from_flags(flags)
+    return families()[args.adapter].from_flags(flags)
 
 
 def _flag(value: str) -> Any:

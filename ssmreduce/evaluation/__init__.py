@@ -2,13 +2,14 @@
 
 from ._certificates import Certificate, certify
 from ._report import Comparison, Inspection, compare, inspect
-from ._sweep import Sweep, sweep
+from ._sweep import Sweep, SweepRow, sweep
 
 __all__ = [
     "Certificate",
     "Comparison",
     "Inspection",
     "Sweep",
+    "SweepRow",
     "certify",
     "compare",
     "inspect",

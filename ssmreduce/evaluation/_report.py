@@ -9,7 +9,7 @@ import numpy as np
 
 from .._support.arguments import random_numbers, real_number, require_callable, require_kind, whole_number
 from .._support.arrays import as_double, numbers_of, one_minus_abs
-from ..errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError
+from ..errors import NotRepresentableError, SelectionError, ShapeError, UnknownLayerError, printable
 from ..models import SSMModel, export
 from ..models._model import MODEL_ADVICE
 from ..norms import modal_hinf_norms
@@ -85,24 +85,26 @@ class LayerInspection:
 
 @dataclass(frozen=True)
 class Inspection(_Report):
-    """What `inspect` found: the layers, the adapter, and the entries of all arrays (None where no compact ones fit)."""
+    """What `inspect` found: the layers, the adapter, the entries of all arrays (None where no compact ones fit), and
+    which checksums of the file were verified (empty where it has none).
+    """
 
     layers: tuple[LayerInspection, ...]
     adapter: str
     stored_values: int | None
+    checksum: str = ""
 
     def __rich__(self) -> Any:
-        from rich.markup import escape
-
         states = sum(layer.states for layer in self.layers)
         stored = "" if self.stored_values is None else f", {self.stored_values:,} stored values"
         headings = ("layer", "states", "in x out", "slowest pole", "largest norm", "unstable")
         table = table_of(f"{len(self.layers)} layers, {states} states{stored}", *headings)
-        table.caption = self.adapter
+        checked = f"file verified by {self.checksum}" if self.checksum else "no checksum to verify"
+        table.caption = shown(f"{self.adapter}; {checked}")
         for layer in self.layers:
             count = f"{layer.systems} x " if layer.systems > 1 else ""
             table.add_row(
-                escape(layer.name),
+                shown(layer.name),
                 str(layer.states),
                 f"{count}{layer.inputs} x {layer.outputs}",
                 f"1 {'-' if layer.slowest_gap >= 0 else '+'} {abs(layer.slowest_gap):.1e}",
@@ -112,12 +114,18 @@ class Inspection(_Report):
         return table
 
 
+def shown(name: str) -> str:
+    """A name as it is printed: neither markup nor control characters."""
+    from rich.markup import escape
+
+    return escape(printable(name).replace("\n", "\\n"))
+
+
 def table_of(title: str, *headings: str) -> Any:
     """Table whose first column folds where the terminal is narrow; numbers stay whole."""
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title))
+    table = Table(title=shown(title))
     for i, heading in enumerate(headings):
         table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
     return table
@@ -147,7 +155,7 @@ def inspect(model: SSMModel) -> Inspection:
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     layers = tuple(_inspect_layer(model, name) for name in model)
-    return Inspection(layers, repr(model.adapter), _compact_size(model))
+    return Inspection(layers, repr(model.adapter), _compact_size(model), model.checksum)
 
 
 def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
@@ -158,7 +166,7 @@ def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
     slowest = int(gap.argmin()) if gap.size else None
     return LayerInspection(
         name=name,
-        systems=int(np.prod(ssm.batch, dtype=int)),
+        systems=ssm.systems,
         states=model.orders[name],
         inputs=ssm.inputs,
         outputs=ssm.outputs,
@@ -221,20 +229,18 @@ class Comparison(_Report):
     inputs: str = "white noise"
 
     def __rich__(self) -> Any:
-        from rich.markup import escape
-
         headings = ["layer", "states", "rel. output", "rel. peak", "rel. H2", "x lower bound", "values"]
         headings += ["value"] if self.rows[0].value is not None else []
         table = table_of(f"errors against the original; outputs on {self.length} steps of {self.inputs}", *headings)
         for row in self.rows:
             for layer in row.layers:
                 errors = (layer.output_error, layer.peak_error, layer.h2_error)
-                shown = ("" if np.isnan(error) else f"{error:.3e}" for error in errors)
+                texts = ("" if np.isnan(error) else f"{error:.3e}" for error in errors)
                 multiple = "" if np.isnan(layer.multiple) else f"{layer.multiple:.2f}"
-                table.add_row(f"  {escape(layer.name)}", str(layer.states), *shown, multiple, "")
+                table.add_row(f"  {shown(layer.name)}", str(layer.states), *texts, multiple, "")
             count = "-" if row.stored_values is None else f"{row.stored_values:,}"
             value = () if row.value is None else (f"{row.value:.4g}",)
-            cells = (f"[bold]{escape(row.label)}[/bold]", str(row.states), *[""] * 4, count, *value)
+            cells = (f"[bold]{shown(row.label)}[/bold]", str(row.states), *[""] * 4, count, *value)
             table.add_row(*cells, end_section=True)
         return table
 
@@ -312,7 +318,7 @@ def compare(
     rng = random_numbers(seed)
     layers: dict[str, list[LayerComparison]] = {label: [] for label in everyone}
     for name, ssm in model.items():
-        noise = rng.standard_normal((length, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+        noise = rng.standard_normal((length, ssm.systems * ssm.inputs))
         u = noise if inputs is None else _given(inputs, name)
         exact = simulate(ssm, u)
         for label, candidate in everyone.items():

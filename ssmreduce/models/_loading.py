@@ -4,28 +4,34 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from .._support.arguments import require_path
 from .._support.trees import flatten
-from ..adapters import ADAPTERS, Adapter, detect, layers_of
+from ..adapters import Adapter, detect, families, layers_of
 from ..errors import CheckpointFormatError, FlagError
-from ._checkpoints import read_file, write_file
-from ._model import SSMModel, export
+from ._checkpoints import read_contents, write_file
+from ._folders import read_folder
+from ._model import SSMModel, export, writable
 
 _METADATA_KEY = "ssmreduce.adapter"
 
 
-def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel:
+def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: int | None = None) -> SSMModel:
     """Read a checkpoint file.
 
     Parameters
     ----------
     path : path
-        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content.
+        npz, safetensors, Flax msgpack, or a PyTorch file; told by its content. Or a folder as Hugging Face libraries
+        write it, with one file or shards.
     adapter : Adapter, optional
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
-        remembers its adapter.
+        remembers its adapter, and the ``config.json`` of a folder gives the flags that it names.
+    max_bytes : int, optional
+        Memory that the tensors may take; by default what the machine has left. A small file can ask for much memory.
 
     Returns
     -------
@@ -34,7 +40,9 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     Raises
     ------
     MissingFileError, CheckpointFormatError, UnsafeFileError
-        The file cannot be read.
+        The file cannot be read, or its checksums are not those of its tensors.
+    FileTooLargeError
+        Tensors that take more memory than `max_bytes`.
     AdapterError, IncompleteLayerError, MissingFlagError
         No, more than one, or no complete layer is recognised, or a flag must be given.
     NonFiniteError
@@ -45,10 +53,15 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None) -> SSMModel
     >>> load("examples/s5_digits/model.safetensors")
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
-    params, metadata = read_file(path)
+    require_path(path)
+    flags: Mapping[str, Any] = {}
+    if Path(path).is_dir():
+        (params, metadata, checksum), flags = read_folder(Path(path), max_bytes=max_bytes)
+    else:
+        params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, adapter, metadata)
+    return _model(params, detect(params, flags) if adapter is None else adapter, metadata, checksum)
 
 
 def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
@@ -82,7 +95,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
     >>> read({"layers_0": {"seq": tree}})
     SSMModel(1 layers, 3 states, adapter=LRU())
     """
-    return _model(flatten(source), adapter, {})
+    return _model(flatten(source), adapter, {}, "")
 
 
 def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
@@ -104,12 +117,14 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     CheckpointFormatError
         An unknown suffix, or a leaf that the format cannot hold.
     WriteError
-        The file could not be written; what stood there before is untouched.
+        The file could not be written, or what was read back is not what was to be written; what stood there before is
+        untouched.
 
     Notes
     -----
     Parameters that are not part of a changed layer are written bit for bit as they were read. A safetensors file also
-    remembers the adapter and its flags, so that `load` needs none.
+    remembers the adapter and its flags, so that `load` needs none, and a SHA-256 of each tensor. The file is written
+    under another name beside the path, read back, brought to the disk and then renamed.
 
     Examples
     --------
@@ -121,26 +136,30 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     True
     """
     params = export(model, form=form)
+    adapter = writable(model).adapter if params.keys() != model.params.keys() else model.adapter
     metadata = {key: text for key, text in model.metadata.items() if key != _METADATA_KEY}
-    if isinstance(model.adapter, Adapter) and ADAPTERS.get(model.adapter.name) is type(model.adapter):
-        metadata[_METADATA_KEY] = json.dumps({"name": model.adapter.name, **asdict(model.adapter)})
+    if isinstance(adapter, Adapter) and families().get(adapter.name) is type(adapter):
+        metadata[_METADATA_KEY] = json.dumps({"name": adapter.name, **asdict(adapter)})
     write_file(path, params, metadata)
 
 
-def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str]) -> SSMModel:
+def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str], checksum: str) -> SSMModel:
     if adapter is None:
         adapter = detect(params)
     elif not isinstance(adapter, Adapter):
         raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
-    return SSMModel(params, adapter, layers_of(adapter, params), metadata=metadata)
+    layers = layers_of(adapter, params)
+    slots = {name: adapter.kept(params, name) for name in layers}
+    keep = {name: index for name, index in slots.items() if index is not None}
+    return SSMModel(params, adapter, layers, keep=keep, metadata=metadata, checksum=checksum)
 
 
 def _remembered(text: str) -> Adapter:
     try:
         flags = json.loads(text)
         name = flags.pop("name")
-        return ADAPTERS[name].from_flags(flags)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return families()[name].from_flags(flags)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointFormatError(
-            f"the adapter that the file remembers cannot be read ({text!r}); give adapter=..."
+            f"the adapter that the file remembers cannot be read ({text[:200]!r}); give adapter=..."
         ) from error

@@ -1,34 +1,27 @@
 """SSMModel: named systems, the untouched parameters they came from, and which states are left."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from .._support.arguments import require_kind
 from .._support.frozen import rebuild
 from .._support.trees import Params
+from ..adapters import Adapter
 from ..errors import NotRepresentableError, UnknownLayerError, UnknownNameError
-from ..systems import DiagonalSSM
-from ..systems._systems import require_diagonal, take_states
+from ..systems import DiagonalSSM, System
+from ..systems._states import require_system, silence_states, take_states
 
 FORMS = ("compact", "mask", "padded")
 MODEL_ADVICE = "a model is needed, as load, read, prune, reduce, ... return it"
 
 
-class Lens(Protocol):
-    """What a model needs of its adapter; see `ssmreduce.adapters.Adapter`."""
-
-    def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM: ...
-    def put(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params: ...
-    def sizes(self, params: Mapping[str, Any], name: str) -> tuple[int, int]: ...
-    def restrict(self, params: Mapping[str, Any], name: str, index: np.ndarray, valid: np.ndarray) -> Params: ...
-
-
 @dataclass(frozen=True, eq=False)
-class SSMModel(Mapping[str, DiagonalSSM]):
+class SSMModel(Mapping[str, Any]):
     """Mapping from layer name to system, read on demand from the parameters of a checkpoint.
 
     Made by `load`, `read`, `prune`, ...; models are immutable, and every verb returns a new one.
@@ -43,13 +36,16 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         Layer names, in natural order.
     keep : mapping
         Layer name -> increasing indices of the states that are left, for the layers that were pruned. For a batch of
-        systems (S4D) the indices count the states of all systems of the layer, in row-major order.
+        systems (S4D) the indices count the states of all systems of the layer, in row-major order. Of a re-realised
+        layer with different numbers of states per system, they are the slots of its padded system that hold a state.
     systems : mapping
         Layer name -> system, for the layers that were re-realised.
     metadata : mapping
         Text metadata of the file that was read.
     refitted : frozenset of str
-        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `recalibrate` changed them.
+        Layers whose parameters are no longer as read, since `refit`, `eliminate` or `refit_network` changed them.
+    checksum : str
+        Checksums that the file holds of all its tensors and that were verified: ``CRC-32`` or ``SHA-256``; else empty.
 
     Examples
     --------
@@ -62,27 +58,43 @@ class SSMModel(Mapping[str, DiagonalSSM]):
     """
 
     params: Mapping[str, Any]
-    adapter: Lens
+    adapter: Adapter
     layers: tuple[str, ...]
     keep: Mapping[str, np.ndarray] = field(default_factory=dict)
-    systems: Mapping[str, DiagonalSSM] = field(default_factory=dict)
+    systems: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     refitted: frozenset[str] = frozenset()
+    checksum: str = ""
+    _full: dict[str, System] = field(default_factory=dict, init=False, repr=False)
+    _left: dict[str, System] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("params", "keep", "systems", "metadata"):
             values = {key: _read_only(value) for key, value in getattr(self, name).items()}
             object.__setattr__(self, name, MappingProxyType(values))
 
-    def __getitem__(self, name: str) -> DiagonalSSM:
+    def __getitem__(self, name: str) -> Any:
         self.require(name)
         if name in self.systems:
             return self.systems[name]
-        ssm = self.adapter.get(self.params, name)
+        if name not in self._left:
+            self._left[name] = self._take(name)
+        return self._left[name]
+
+    def full_system(self, name: str) -> Any:
+        """System of a layer with all the states that were read, whatever was pruned."""
+        if name not in self._full:
+            self._full[name] = self.adapter.get(self.params, name)
+        return self._full[name]
+
+    def _take(self, name: str) -> System:
+        system = self.full_system(name)
         if name not in self.keep:
-            return ssm
+            return system
         index, valid = self.state_index(name)
-        return _without(take_states(ssm, index if ssm.batch else index[0]), valid if ssm.batch else valid[0])
+        if not system.batch:
+            index, valid = index[0], valid[0]
+        return silence_states(take_states(system, index), ~valid)
 
     __eq__ = object.__eq__  # a mapping would compare systems, which are arrays
     __hash__ = object.__hash__
@@ -125,10 +137,10 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         """
         if name in self.systems:
             ssm = self.systems[name]
-            systems, n, keep = int(np.prod(ssm.batch, dtype=int)), ssm.order, None
+            systems, n = ssm.systems, ssm.order
         else:
             systems, n = self.adapter.sizes(self.params, name)
-            keep = self.keep.get(name)
+        keep = self.keep.get(name)
         left = np.ones((systems, n), dtype=bool)
         if keep is not None:
             left[...] = False
@@ -136,6 +148,24 @@ class SSMModel(Mapping[str, DiagonalSSM]):
         order = int(left.sum(axis=1).max()) if order is None else order
         index = np.argsort(~left, axis=1, kind="stable")[:, :order]
         return index, np.take_along_axis(left, index, axis=1)
+
+    def units(self, name: str) -> np.ndarray | None:
+        """Which states of a layer the arrays of its family hold together.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        ndarray, shape (s, order), int64, or None
+            States with equal numbers stay or go together in smaller arrays (the features of S4 that share one state
+            matrix, the two states of an oscillator); `select` keeps them together. None where every state stands alone.
+        """
+        if name in self.systems:
+            return None
+        units = self.adapter.units(self.params, name)
+        return None if units is None else np.take_along_axis(units, self.state_index(name)[0], axis=1)
 
 
 def _read_only(value: Any) -> Any:
@@ -146,16 +176,7 @@ def _read_only(value: Any) -> Any:
     return value
 
 
-def _without(ssm: DiagonalSSM, valid: np.ndarray) -> DiagonalSSM:
-    """The system with the inputs and outputs of the invalid slots set to zero."""
-    if valid.all():
-        return ssm
-    rows, columns = valid[..., :, None], valid[..., None, :]
-    reverse = None if ssm.C_reverse is None else ssm.C_reverse * columns
-    return replace(ssm, B=ssm.B * rows, C=ssm.C * columns, C_reverse=reverse)
-
-
-def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM, *, valid: np.ndarray | None = None) -> SSMModel:
     """Model with one layer re-realised.
 
     Parameters
@@ -165,6 +186,9 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
         Layer name.
     ssm : DiagonalSSM
         The new system; whether the model family can hold it shows when the model is exported.
+    valid : ndarray, shape (s, n), bool, optional
+        Which slots of each of the s systems hold a state, those first, where the systems of a batch have different
+        numbers of states; the others must have no input and no output. By default all.
 
     Returns
     -------
@@ -184,9 +208,18 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     model.require(name)
-    require_diagonal(ssm)
+    require_system(ssm)
     keep = {key: value for key, value in model.keep.items() if key != name}
-    return replace(model, keep=keep, systems={**model.systems, name: ssm})
+    if valid is not None and not valid.all():
+        keep[name] = np.flatnonzero(valid)
+    return changed(model, keep=keep, systems={**model.systems, name: ssm})
+
+
+def changed(model: SSMModel, *, stale: str | None = None, **fields: Any) -> SSMModel:
+    """The model with other fields; systems that were decoded stay decoded, but for the layer that is `stale`."""
+    result = replace(model, **fields)
+    result._full.update((name, system) for name, system in model._full.items() if name != stale)
+    return result
 
 
 def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
@@ -222,8 +255,9 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     2
     """
     if name in model.systems:
-        return replace_system(model, name, ssm)
-    old = model.adapter.get(model.params, name)
+        return replace_system(model, name, ssm, valid=model.state_index(name)[1])
+    model = writable(model)
+    old = model.full_system(name)
     index, valid = model.state_index(name)
     rows, slots = np.nonzero(valid)
     states = (rows, index[rows, slots])
@@ -234,19 +268,25 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
             fields[key] = _written(value, getattr(ssm, key), old.batch, axis, states, (rows, slots))
     full = replace(old, D=ssm.D, **fields)
     params = {**model.params, **model.adapter.put(model.params, name, full)}
-    return replace(model, params=params, refitted=model.refitted | {name})
+    return changed(model, stale=name, params=params, refitted=model.refitted | {name})
 
 
 def _written(
     old: np.ndarray, new: np.ndarray, batch: tuple[int, ...], axis: int, states: tuple, slots: tuple
 ) -> np.ndarray:
     """Copy of `old` with the entries of the new states, which lie along `axis`, at the places of the old ones."""
-    systems = int(np.prod(batch, dtype=int))
+    systems = math.prod(batch)
     full = old.copy().reshape(systems, *old.shape[len(batch) :])
     axis = axis % old.ndim - len(batch) + 1
     source = new.reshape(systems, *new.shape[len(batch) :])
     np.moveaxis(full, axis, 1)[states] = np.moveaxis(source, axis, 1)[slots]
     return full.reshape(old.shape)
+
+
+def writable(model: SSMModel) -> SSMModel:
+    """The same model in arrays that can hold its changed layers; the model itself where they can already."""
+    params, adapter = model.adapter.written(model.params, model.layers)
+    return model if adapter is model.adapter else replace(model, params=params, adapter=adapter)
 
 
 def export(model: SSMModel, *, form: str = "compact") -> Params:
@@ -290,6 +330,8 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
         raise NotRepresentableError(
             f"layers {', '.join(model.systems)} were re-realised; only form='compact' fits them"
         )
+    if model.keep or model.systems or form == "padded":
+        model = writable(model)
     params = dict(model.params)
     widest = max((model.state_index(name)[0].shape[1] for name in model.layers), default=0)
     for name in model.layers:

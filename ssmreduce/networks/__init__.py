@@ -1,31 +1,72 @@
-"""Live networks around the layers."""
+"""Live networks: the whole thing around the layers, run and rebuilt in the user's own framework."""
 
+import importlib
 from typing import Any
 
+from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
 from ._folders import load_selective, save_selective
+from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
+from ._live import register_kinds
+from ._numpy import NumpyNetwork
+from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
+from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
+from ._torch import TorchNetwork
 from ._walk import Visit, call_network, evaluating, walk
 
+_LAZY = {
+    "EquinoxLayer": "_equinox_layers",
+    "EquinoxNetwork": "_equinox_network",
+    "FlaxLayer": "_flax_layers",
+    "FlaxNetwork": "_flax_network",
+    "NnxLayer": "_nnx_network",
+    "NnxNetwork": "_nnx_network",
+    "ReducedFlax": "_flax_network",
+    "SSMLayer": "_torch_layers",
+    "SelectiveMixer": "_mixers",
+    "describe": "_torch_files",
+    "empty_layer": "_torch_layers",
+    "restore": "_torch_files",
+    "save_module": "_torch_files",
+}
+"""Names that need a framework -> the file that imports it."""
+
 __all__ = [
-    "SelectiveMixer",
+    "NETWORK_ADVICE",
+    "RECORD",
+    "Gradients",
+    "Network",
+    "NumpyNetwork",
+    "Pullback",
+    "TorchNetwork",
     "Visit",
     "call_network",
     "evaluating",
     "flax_inputs",
     "load_selective",
+    "lru_deep",
     "mixer_layer",
+    "network",
+    "register",
+    "replace_layers",
     "replace_mixers",
+    "s4d_minimal",
+    "s5_digits",
+    "s5_flax",
     "save_selective",
     "selective_mixers",
+    "sequences_in",
+    "take_sequences",
     "torch_inputs",
     "walk",
 ]
 
+register_kinds()
+register("a function", callable, NumpyNetwork)
+
 
 def __getattr__(name: str) -> Any:
-    if name == "SelectiveMixer":
-        from ._mixers import SelectiveMixer
-
-        return SelectiveMixer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

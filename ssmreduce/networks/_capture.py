@@ -11,7 +11,7 @@ import numpy as np
 
 from .._support.arguments import described, require_batches
 from .._support.optional import optional_import
-from ..errors import ArgumentError, CaptureWarning, ShapeError, UnknownLayerError
+from ..errors import ArgumentError, CaptureWarning, ShapeError, UnknownLayerError, printable
 
 Progress = Callable[[int, int | None], None]
 
@@ -109,8 +109,8 @@ def _warn_of_training(module: Any) -> None:
     if training:
         more = f" and {len(training) - 1} more" if len(training) > 1 else ""
         warnings.warn(
-            f"{training[0]}{more} in training mode: dropout and batch norm will feed the layers something else than at "
-            "inference; call eval() on the network first",
+            f"{printable(training[0])}{more} in training mode: dropout and batch norm will feed the layers something "
+            "else than at inference; call eval() on the network first",
             CaptureWarning,
             stacklevel=3,
         )

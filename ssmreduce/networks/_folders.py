@@ -105,7 +105,7 @@ def described(mixer: Any) -> dict[str, Any]:
 
 def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any], module: Any) -> None:
     optional_import("torch", "torch")
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,13 +113,9 @@ def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any
         if config.get("tie_word_embeddings"):
             state = {key: value for key, value in state.items() if key != tied}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_whole(folder / "model.safetensors", lambda file: save_file(tensors, str(file), metadata={"format": "pt"}))
+    write_whole(folder / "model.safetensors", lambda file: file.write(save(tensors, metadata={"format": "pt"})))
     text = json.dumps(config, indent=2)
-    write_whole(folder / "config.json", lambda file: _write_text(file, text))
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text + "\n")
+    write_whole(folder / "config.json", lambda file: file.write(f"{text}\n".encode()))
 
 
 def load_selective(path: str | os.PathLike, **options: Any) -> Any:

@@ -1,10 +1,11 @@
 """Compiled factors of Cauchy-like Gramians and one-sided Jacobi singular values (host arrays)."""
 
-import numba
 import numpy as np
 
+from .._support.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled
 def _pivot(rows: np.ndarray, gaps: np.ndarray) -> tuple[int, float]:
     """State with the largest remaining diagonal entry of the Gramian, and the norm of its row."""
     best, index, size = 0.0, 0, 0.0
@@ -17,7 +18,7 @@ def _pivot(rows: np.ndarray, gaps: np.ndarray) -> tuple[int, float]:
     return index, np.sqrt(size)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _rotate(rows: np.ndarray, k: int, norm: float) -> None:
     """Householder reflection from the right that turns row k into a multiple of the first unit vector."""
     m = rows.shape[1]
@@ -40,7 +41,7 @@ def _rotate(rows: np.ndarray, k: int, norm: float) -> None:
         rows[k, j] = 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cauchy_factor(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> int:
     """Fill `factor` (n, n) so that factor factor^* solves P - Lambda P Lambda^* = rows rows^*; return the rank.
 
@@ -65,14 +66,14 @@ def cauchy_factor(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def cauchy_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> None:
     """`cauchy_factor` of each system of a batch."""
     for s in range(Lambda.shape[0]):
         cauchy_factor(Lambda[s], gaps[s], rows[s], factor[s])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex, gap_b: float) -> complex:
     """Quotient value / (1 - a conj(b)) without cancellation; the gaps are 1 - abs(a)**2 and 1 - abs(b)**2."""
     difference = a - b
@@ -82,7 +83,7 @@ def _over_one_minus_product(value: complex, a: complex, gap_a: float, b: complex
     return complex((value.real * re + value.imag * im) * scale, (value.imag * re - value.real * im) * scale)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple, gramians: np.ndarray) -> None:
     """Fill `gramians` (count, 2 n, 2 k), real coordinates, from the products of the rows of two systems.
 
@@ -104,17 +105,47 @@ def real_gramians(own: np.ndarray, cross: np.ndarray, left: tuple, right: tuple,
                 gramians[s, i, k + j] = y.imag - x.imag
 
 
-@numba.njit(cache=True, nogil=True)
-def unpivot(columns: np.ndarray, order: np.ndarray, rank: int, scale: np.ndarray, factor: np.ndarray) -> None:
-    """Fill `factor` from a pivoted Cholesky factor: rows in their own order (from 1), scaled; 0 beyond the rank."""
-    factor[:] = 0.0
-    for i in range(columns.shape[0]):
-        row = order[i] - 1
-        for j in range(min(i + 1, rank)):
-            factor[row, j] = columns[i, j] * scale[row]
+@compiled
+def real_factors(Lambda: np.ndarray, gaps: np.ndarray, rows: np.ndarray, factor: np.ndarray) -> None:
+    """Fill `factor` (count, 2 n, 2 n) with a real factor of each real Gramian of one input, in real coordinates.
+
+    A step eliminates a pole a and its conjugate. The two real columns are the state's `rows` (count, n, overwritten)
+    times the orthonormal rational functions of Kautz for the pair, at the poles,
+
+        sqrt(1 - |a|^4) (1 - b z) / d,  sqrt((1 - |a|^4) (1 - b^2)) z / d,  d = (1 - a z) (1 - conj(a) z),
+
+    b = 2 Re(a) / (1 + |a|^2), and what is left is multiplied by (z - a) (z - conj(a)) / d.
+    """
+    count, n = Lambda.shape
+    root2 = np.sqrt(2.0)
+    for s in range(count):
+        factor[s] = 0.0
+        for r in range(n):
+            k, best = -1, 0.0
+            for i in range(n):
+                size = (rows[s, i].real ** 2 + rows[s, i].imag ** 2) / gaps[s, i]
+                if size > best:
+                    k, best = i, size
+            if k < 0:
+                break
+            a, gap = Lambda[s, k], gaps[s, k]
+            plus = 1.0 + a.real**2 + a.imag**2
+            first = np.sqrt(gap / plus)
+            second = first * abs(1.0 - a) * abs(1.0 + a)
+            for i in range(n):
+                z = Lambda[s, i]
+                one = complex(1.0, 0.0)
+                e = _over_one_minus_product(one, z, gaps[s, i], a, gap)
+                f = _over_one_minus_product(one, z, gaps[s, i], a.conjugate(), gap)
+                both = rows[s, i] * e * f
+                x = first * rows[s, i] * (f + a * (a.conjugate() - z) * e * f)
+                y = second * both * z
+                factor[s, i, 2 * r], factor[s, n + i, 2 * r] = root2 * x.real, root2 * x.imag
+                factor[s, i, 2 * r + 1], factor[s, n + i, 2 * r + 1] = root2 * y.real, root2 * y.imag
+                rows[s, i] = both * (z - a) * (z - a.conjugate())
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     """Jacobi rotation of the columns (rows of X) i and j; whether one was needed."""
     inner = 0.0j
@@ -141,7 +172,7 @@ def _orthogonalise(X: np.ndarray, squares: np.ndarray, i: int, j: int) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
     """Singular values of X (overwritten) by one-sided Jacobi on its rows; accurate each if X is graded."""
     n = X.shape[0]
@@ -163,3 +194,32 @@ def jacobi_singular_values(X: np.ndarray, sweeps: int) -> np.ndarray:
     for i in range(n):
         scales[i] = np.sqrt(squares[i])
     return scales
+
+
+@compiled
+def worst_cancellation(product: np.ndarray, terms: np.ndarray) -> float:
+    """Largest ratio of the terms of an entry to the pivot there, in LU factors with complete pivoting.
+
+    `product` (n, n) is overwritten; `terms` holds the sums of the moduli of the terms of its entries.
+    """
+    n = product.shape[0]
+    rows, columns = np.arange(n), np.arange(n)
+    worst = 0.0
+    for r in range(n):
+        best, k, j = 0.0, r, r
+        for i in range(r, n):
+            for c in range(r, n):
+                size = abs(product[rows[i], columns[c]])
+                if size > best:
+                    best, k, j = size, i, c
+        rows[r], rows[k] = rows[k], rows[r]
+        columns[r], columns[j] = columns[j], columns[r]
+        top, left = rows[r], columns[r]
+        if best == 0.0:
+            return np.inf
+        worst = max(worst, terms[top, left] / best)
+        for i in range(r + 1, n):
+            factor = product[rows[i], left] / product[top, left]
+            for c in range(r + 1, n):
+                product[rows[i], columns[c]] -= factor * product[top, columns[c]]
+    return worst

@@ -1,17 +1,18 @@
 """Gains over finite sequences, which exist for unstable and marginal states too, and the peak-to-peak (L1) norm."""
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .._support.arrays import one_minus_abs, to_numpy
-from ..errors import ShapeError, UnknownNameError
+from ..errors import NonFiniteError, ShapeError, UnknownNameError
 from ..responses import simulate
 from ..systems import DiagonalSSM, StateSpace, from_state_space
 from ..systems._guards import require_stable
 from ..systems._systems import on_host, require_diagonal
+from ._cancellation import balanced_states
 from .peak import peak_gain
 
 _BLOCK = 1024
@@ -62,6 +63,8 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
         A horizon that is no whole number from 1 on.
     NotRepresentableError
         A dense system that is not diagonalisable.
+    NonFiniteError
+        A gain beyond the range of double precision.
 
     Notes
     -----
@@ -79,8 +82,19 @@ def finite_horizon_gain(ssm: DiagonalSSM | StateSpace, horizon: int, *, rtol: fl
         raise ShapeError(f"one system is needed, not {ssm!r}; take the systems of the batch one by one")
     _check_count(horizon, "the horizon")
     ssm = on_host(ssm)
-    lower = _lanczos(ssm, horizon, rtol)
-    return GainBounds(lower, max(lower, _weighted_bound(ssm, horizon)))
+    upper = _weighted_bound(ssm, horizon)
+    if not np.isfinite(upper):
+        raise NonFiniteError(
+            f"the bound of the gain over {horizon} samples is beyond the range of double precision; take a shorter "
+            "horizon, or scale B, C and D down"
+        )
+    exponent = int(np.frexp(upper)[1])  # T^T T must stay within the range, too
+    B, halves, scale = balanced_states(ssm.B, [C for C in (ssm.C, ssm.C_reverse) if C is not None])
+    factor = float(scale) * float(np.ldexp(scale, -exponent))
+    reverse = None if ssm.C_reverse is None else factor * halves[1]
+    scaled = replace(ssm, B=B, C=factor * halves[0], D=np.ldexp(ssm.D, -exponent), C_reverse=reverse)
+    lower = float(np.ldexp(_lanczos(scaled, horizon, rtol), exponent))
+    return GainBounds(lower, max(lower, upper))
 
 
 def _check_count(value: int, name: str) -> None:

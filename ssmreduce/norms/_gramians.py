@@ -256,10 +256,44 @@ def cauchy_factor(Lambda: Array, rows: Array, *, threads: int | None = None) -> 
 def real_factor(Lambda: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Square factor of `real_gramian`: Cholesky where that is safe, else from `cauchy_factor`, which cannot fail."""
     factor = safe_cholesky(real_gramian(Lambda, rows))
-    if factor is not None:
-        return factor
-    n = Lambda.size
-    closed = cauchy_factor(np.concatenate([Lambda, Lambda.conj()]), np.concatenate([rows, rows.conj()]), threads=1)
-    top, bottom = closed[:n], closed[n:]
-    states = np.concatenate([top + bottom, -1j * (top - bottom)]) / np.sqrt(2.0)
-    return np.transpose(np.linalg.qr(np.concatenate([states.real, states.imag], axis=1).T, mode="r"))
+    return factor_in_real_coordinates(Lambda, rows) if factor is None else factor
+
+
+def factor_in_real_coordinates(Lambda: np.ndarray, rows: np.ndarray, *, threads: int | None = 1) -> np.ndarray:
+    """Square factor of `real_gramian` from `cauchy_factor`: no Gramian is formed, whose small pivots would be noise.
+
+    Parameters
+    ----------
+    Lambda : ndarray, shape (..., n), complex128
+        Stable.
+    rows : ndarray, shape (..., n, m), complex128
+    threads : int, optional
+
+    Returns
+    -------
+    ndarray, shape (..., 2 n, 2 n), float64
+    """
+    n = Lambda.shape[-1]
+    if rows.shape[-1] == 1:
+        return _factor_of_one_input(Lambda, rows, threads)
+    poles = np.concatenate([Lambda, np.conj(Lambda)], axis=-1)
+    closed = cauchy_factor(poles, np.concatenate([rows, np.conj(rows)], axis=-2), threads=threads)
+    top, bottom = closed[..., :n, :], closed[..., n:, :]
+    states = np.concatenate([top + bottom, -1j * (top - bottom)], axis=-2) / np.sqrt(2.0)
+    wide = np.concatenate([states.real, states.imag], axis=-1)
+    return np.swapaxes(np.linalg.qr(np.swapaxes(wide, -1, -2), mode="r"), -1, -2)
+
+
+def _factor_of_one_input(Lambda: np.ndarray, rows: np.ndarray, threads: int | None) -> np.ndarray:
+    from . import _cauchy
+
+    n, count = Lambda.shape[-1], math.prod(Lambda.shape[:-1])
+    poles, gaps = (np.ascontiguousarray(a).reshape(count, n) for a in (Lambda, one_minus_abs2(Lambda)))
+    work = np.array(rows, dtype=np.complex128, order="C").reshape(count, n)
+    factor = np.empty((count, 2 * n, 2 * n))
+
+    def part(start: int, stop: int) -> None:
+        _cauchy.real_factors(poles[start:stop], gaps[start:stop], work[start:stop], factor[start:stop])
+
+    for_each_part(part, count, threads)
+    return factor.reshape(*Lambda.shape[:-1], 2 * n, 2 * n)

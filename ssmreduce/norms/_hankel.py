@@ -1,19 +1,24 @@
 """Hankel singular values and the Hankel norm of causal systems."""
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from .._support.arrays import Array, namespace
+from .._support.arrays import Array, namespace, one_minus_abs2
 from .._support.threads import for_each_part
 from ..errors import NonFiniteError, UnknownNameError
 from ..systems import DiagonalSSM, StateSpace
 from ..systems._guards import require_causal, require_stable
+from ._cancellation import balanced_states, closed_sizes, twofold_hankel_values
 from ._dense import dense_hankel_singular_values
-from ._gramians import cauchy_factor, output_matrix, real_gramian, unit_diagonal
+from ._gramians import cauchy_factor, factor_in_real_coordinates, output_matrix, real_gramian, unit_diagonal
 
 ACCURACIES = ("absolute", "relative")
-_SAFE_PIVOT = 1e-7  # of a Cholesky factor with unit diagonal: smaller ones are rounding noise of the Gramian
+_SAFE_PIVOT = 1e-3  # of a Cholesky factor with unit diagonal: below it, rounding of the Gramian shows in small values
+_MOST = 64.0  # terms over the largest value, less 2 a real state, up to which all is done in double precision
+_MOST_OF_PIVOT = 2.0**8  # the same, over a pivot of their product, where every value is to be accurate
 _SWEEPS = 60
 _CACHED = 2**16  # entries of Gramians that are worked on at once
 
@@ -35,9 +40,10 @@ def hankel_singular_values(
     ssm : DiagonalSSM or StateSpace
         Causal and stable. Batch axes allowed.
     accuracy : {"absolute", "relative"}, default "absolute"
-        ``"absolute"``: errors of the order of the rounding of the largest value. ``"relative"``: every value to nearly
-        full relative accuracy, however small, for one input and one output (and in practice for several inputs that are
-        not nearly parallel), by one-sided Jacobi [2]_; NumPy arrays and diagonal systems only.
+        ``"absolute"``: errors of the order of the rounding of the largest value, also where it is far below the terms
+        that it is made of (NumPy arrays). ``"relative"``: every value to nearly full relative accuracy, however small,
+        for one input and one output (and in practice for several inputs that are not nearly parallel), by one-sided
+        Jacobi [2]_; NumPy arrays and diagonal systems only.
     form : {"scan", "textbook"}, default "scan"
         ``"scan"``: the Hankel matrix of the lags 0, 1, ... (the matrices as they are stored, D kept); ``"textbook"``:
         of the lags 1, 2, ... (output matrix :math:`C \Lambda`). A `StateSpace` is in textbook form already.
@@ -58,15 +64,17 @@ def hankel_singular_values(
     UnknownNameError
         Another `accuracy` or `form`.
     NonFiniteError
-        A Gramian that overflows (NumPy arrays).
+        Values beyond the range of double precision (NumPy arrays).
 
     Notes
     -----
-    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (with
-    complete pivoting where they are nearly singular) and a real singular value decomposition; for one input and one
-    output, the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the factors come from
-    `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Gradients are exact where
-    the singular values are distinct, and those of their sum everywhere. O(n^3).
+    With ``accuracy="absolute"`` NumPy arrays take the Gramians in real coordinates, their Cholesky factors (where
+    these have small pivots, `cauchy_factor`) and a real singular value decomposition; for one input and one output, a
+    real Cauchy factor and the eigenvalues of one symmetric matrix. With ``"relative"``, and in other namespaces, the
+    factors come from `cauchy_factor`, which forms no Gramian and cannot fail for not being positive definite. Where
+    residues cancel by more than the accuracy allows, which is always looked at, NumPy arrays take factors, product and,
+    for ``"relative"``, rotations in twice the working precision: some ten to a hundred times as long. Gradients are
+    exact where the singular values are distinct, and those of their sum everywhere. O(n^3).
 
     References
     ----------
@@ -85,15 +93,34 @@ def hankel_singular_values(
         return dense_hankel_singular_values(ssm)
     require_causal(ssm, "the Hankel operator")
     require_stable(ssm, "the Hankel operator")
-    C = output_matrix(ssm, form)
-    relative = accuracy == "relative"
-    if not isinstance(ssm.Lambda, np.ndarray):
-        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa)
     if not ssm.order:
-        return np.zeros((*ssm.batch, 0))
-    if relative:
-        return _factored(ssm.Lambda, ssm.B, C, ssm.kappa, relative=True, threads=threads)
-    return _in_real_coordinates(ssm, C)
+        return namespace(ssm.Lambda).abs(ssm.Lambda)
+    output_matrix(ssm, form)  # a form that there is
+    B, (C,), scale = balanced_states(ssm.B, [ssm.C])
+    with np.errstate(over="ignore"):
+        values = _values(replace(ssm, B=B, C=C), form, accuracy, threads) * scale[..., None] * scale[..., None]
+    if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+        raise NonFiniteError("the Hankel singular values are beyond the range of double precision; scale B or C down")
+    return values
+
+
+def _values(ssm: DiagonalSSM, form: str, accuracy: str, threads: int | None) -> Array:
+    if not isinstance(ssm.Lambda, np.ndarray):
+        return _factored(ssm.Lambda, ssm.B, output_matrix(ssm, form), ssm.kappa)
+    n, count = ssm.order, math.prod(ssm.batch)
+    arrays = (ssm.Lambda, ssm.B, ssm.C, output_matrix(ssm, form))
+    Lambda, B, stored, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in arrays)
+
+    def twofold(k: int) -> np.ndarray:
+        delayed, relative = form == "textbook", accuracy == "relative"
+        return twofold_hankel_values(Lambda[k], B[k], stored[k], delayed=delayed, relative=relative)
+
+    found = _relative_values if accuracy == "relative" else _absolute_values
+    return ssm.kappa / 2.0 * found(Lambda, B, C, threads, twofold).reshape(*ssm.batch, 2 * n)
+
+
+Twofold = Callable[[int], np.ndarray]
+"""From the number of a system to its values by factors in twice the working precision."""
 
 
 def hankel_norm(ssm: DiagonalSSM | StateSpace, *, form: str = "scan") -> Array:
@@ -138,55 +165,44 @@ def _adjoint(matrix: Array) -> Array:
     return xp.conj(xp.matrix_transpose(matrix))
 
 
-def _real_factors(gramians: np.ndarray, *, pivoted: bool = False) -> np.ndarray:
-    """Square factors L L^T of positive semidefinite matrices, their diagonals scaled to 1 first.
-
-    If asked for, or where a pivot of the plain Cholesky factor fails or is small, by Cholesky with complete pivoting,
-    which stops at the numerical rank instead of failing; the error of a Hankel singular value stays of the order of the
-    rounding of the largest one.
-    """
-    if not np.isfinite(gramians).all():
-        raise NonFiniteError("a Gramian is beyond the range of double precision; scale B or C down")
-    scaled, scale = unit_diagonal(gramians)
-    factors = np.empty_like(scaled)
-    for k in range(len(factors)):
-        _fill_real_factor(scaled[k], scale[k, :, 0], pivoted, factors[k])
-    return factors
-
-
-def _fill_real_factor(matrix: np.ndarray, scale: np.ndarray, pivoted: bool, factor: np.ndarray) -> None:
-    from scipy.linalg.lapack import dpotrf, dpstrf
-
-    from . import _cauchy
-
-    if not pivoted:
-        plain, failed = dpotrf(matrix, lower=True, clean=True)
-        if not failed and np.min(np.diagonal(plain)) > _SAFE_PIVOT:
-            np.multiply(plain, scale[:, None], out=factor)
-            return
-    columns, order, rank, _ = dpstrf(matrix.T, lower=True, tol=-1.0)  # symmetric, and in LAPACK's order of storage
-    _cauchy.unpivot(columns, order, rank, scale, factor)
-
-
-def _in_real_coordinates(ssm: DiagonalSSM, C: np.ndarray) -> np.ndarray:
-    """Hankel singular values from real factors of the Gramians of each system of a batch."""
-    n, count = ssm.order, math.prod(ssm.batch)
-    Lambda, B, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in (ssm.Lambda, ssm.B, C))
+def _absolute_values(
+    Lambda: np.ndarray, B: np.ndarray, C: np.ndarray, threads: int | None, twofold: Twofold
+) -> np.ndarray:
+    """Values of each system by real factors of its Gramians; where residues cancel, in twice the precision."""
+    count, n = Lambda.shape
     some = max(1, _CACHED // (4 * n * n))
     values = np.empty((count, 2 * n))
     for k in range(0, count, some):
         part = slice(k, k + some)
-        values[part] = _real_values(Lambda[part], B[part], C[part])
-    return ssm.kappa / 2.0 * values.reshape(*ssm.batch, 2 * n)
+        values[part] = _real_values(Lambda[part], B[part], C[part], threads)
+    terms = np.sum(closed_sizes(B, C, 2.0) / one_minus_abs2(Lambda), axis=-1)
+    for cancelling in np.flatnonzero(terms > (_MOST + 4.0 * n) * values[:, 0]):
+        values[cancelling] = twofold(int(cancelling))
+    return values
 
 
-def _real_values(Lambda: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
-    if B.shape[-1] == C.shape[-2] == 1:
-        gramians = real_gramian(Lambda, np.sqrt(B * np.swapaxes(C, -1, -2)))
-        return _signed_values(_real_factors(gramians, pivoted=True))  # nearly singular as a rule
-    L = _real_factors(real_gramian(Lambda, B))
-    K = _real_factors(real_gramian(np.conj(Lambda), _adjoint(C)))
+def _real_values(Lambda: np.ndarray, B: np.ndarray, C: np.ndarray, threads: int | None) -> np.ndarray:
+    if B.shape[-1] == C.shape[-2] == 1:  # whose Gramian is nearly singular as a rule
+        rows = np.sqrt(B * np.swapaxes(C, -1, -2))
+        return _signed_values(factor_in_real_coordinates(Lambda, rows, threads=threads))
+    L = _real_factors(Lambda, B, threads)
+    K = _real_factors(np.conj(Lambda), _adjoint(C), threads)
     return np.linalg.svd(np.swapaxes(K, -1, -2) @ L, compute_uv=False)
+
+
+def _real_factors(Lambda: np.ndarray, rows: np.ndarray, threads: int | None) -> np.ndarray:
+    """Square factors of Gramians: plain Cholesky factors where no pivot is small, else from Cauchy factors."""
+    from scipy.linalg.lapack import dpotrf
+
+    scaled, scale = unit_diagonal(real_gramian(Lambda, rows))
+    factors = np.empty_like(scaled)
+    for k in range(len(factors)):
+        plain, failed = dpotrf(scaled[k], lower=True, clean=True)
+        if not failed and np.min(np.diagonal(plain)) > _SAFE_PIVOT:
+            np.multiply(plain, scale[k], out=factors[k])
+        else:
+            factors[k] = factor_in_real_coordinates(Lambda[k], rows[k], threads=threads)
+    return factors
 
 
 def _signed_values(L: np.ndarray) -> np.ndarray:
@@ -200,33 +216,56 @@ def _signed_values(L: np.ndarray) -> np.ndarray:
     return np.sort(np.abs(np.linalg.eigvalsh(np.swapaxes(L, -1, -2) @ signed)), axis=-1)[..., ::-1]
 
 
-def _factored(
-    Lambda: Array, B: Array, C: Array, kappa: float, *, relative: bool = False, threads: int | None = None
-) -> Array:
+def _factored(Lambda: Array, B: Array, C: Array, kappa: float) -> Array:
+    """Hankel singular values in any namespace."""
+    L, K = _closed_factors(Lambda, B, C, None)
+    return kappa / 2.0 * namespace(Lambda).linalg.svdvals(namespace(Lambda).matmul(_adjoint(K), L))
+
+
+def _closed_factors(Lambda: Array, B: Array, C: Array, threads: int | None) -> tuple[Array, Array]:
+    """Cauchy factors of both Gramians of all states, conjugates included."""
     xp = namespace(Lambda)
     poles = xp.concat([Lambda, xp.conj(Lambda)], axis=-1)
     L = cauchy_factor(poles, xp.concat([B, xp.conj(B)], axis=-2), threads=threads)
     rows = xp.concat([_adjoint(C), xp.matrix_transpose(C)], axis=-2)
-    K = cauchy_factor(xp.conj(poles), rows, threads=threads)
-    product = xp.matmul(_adjoint(K), L)
-    values = _relative_singular_values(product, threads) if relative else xp.linalg.svdvals(product)
-    return kappa / 2.0 * values
+    return L, cauchy_factor(xp.conj(poles), rows, threads=threads)
 
 
-def _relative_singular_values(product: np.ndarray, threads: int | None) -> np.ndarray:
-    """Singular values of a graded matrix: pivoted QR, then one-sided Jacobi on the rows of R."""
+def _relative_values(
+    Lambda: np.ndarray, B: np.ndarray, C: np.ndarray, threads: int | None, twofold: Twofold
+) -> np.ndarray:
+    """Values of each system, every one to a small relative error."""
+    L, K = _closed_factors(Lambda, B, C, threads)
+    values = np.empty((len(Lambda), 2 * Lambda.shape[1]))
+
+    def part(start: int, stop: int) -> None:
+        for k in range(start, stop):
+            graded = _graded_product(K[k], L[k])
+            values[k] = twofold(k) if graded is None else _jacobi_values(graded, values.shape[1])
+
+    for_each_part(part, len(values), threads)
+    return values
+
+
+def _graded_product(K: np.ndarray, L: np.ndarray) -> np.ndarray | None:
+    """Product K^* L without columns of zeros; None where a pivot of it is far below the terms that it is the sum of."""
+    from . import _cauchy
+
+    K, L = (X[:, (X != 0).any(axis=0)] for X in (K, L))
+    if K.shape[1] != L.shape[1]:
+        return None
+    product = K.conj().T @ L
+    worst = _cauchy.worst_cancellation(product.copy(), np.abs(K).T @ np.abs(L))
+    return product if worst < _MOST_OF_PIVOT else None
+
+
+def _jacobi_values(product: np.ndarray, count: int) -> np.ndarray:
+    """Singular values of a graded matrix, filled up with 0: pivoted QR, then one-sided Jacobi on the rows of R."""
     from scipy.linalg import qr
 
     from . import _cauchy
 
-    n = product.shape[-1]
-    flat = product.reshape(-1, n, n)
-    values = np.empty((len(flat), n))
-
-    def part(start: int, stop: int) -> None:
-        for i in range(start, stop):
-            triangle = np.ascontiguousarray(qr(flat[i], mode="r", pivoting=True, check_finite=False)[0])
-            values[i] = np.sort(_cauchy.jacobi_singular_values(triangle, _SWEEPS))[::-1]
-
-    for_each_part(part, len(flat), threads)
-    return values.reshape(product.shape[:-1])
+    values = np.zeros(count)
+    triangle = np.ascontiguousarray(qr(product, mode="r", pivoting=True, check_finite=False)[0])
+    values[: len(product)] = np.sort(_cauchy.jacobi_singular_values(triangle, _SWEEPS))[::-1]
+    return values

@@ -8,10 +8,12 @@ import numpy as np
 from .._support.arrays import Array, namespace, one_minus_abs, to_numpy
 from ..systems import DiagonalSSM
 from ..systems._systems import require_diagonal
+from ._cancellation import binary_exponent, largest_part, power_of_two
 from .peak import peak_gain
 
 _POLISH = 4
 _RTOL = 1e-12
+_NO_POLE = 1e-30  # modulus below which the gain of a state is the same at all frequencies
 
 
 def pair_hinf_norms(ssm: DiagonalSSM, *, threads: int | None = None) -> Array:
@@ -61,8 +63,12 @@ def pair_hinf_norms(ssm: DiagonalSSM, *, threads: int | None = None) -> Array:
     gap = one_minus_abs(ssm.Lambda)
     stable = gap > 0
     safe = xp.where(stable, ssm.Lambda, xp.full_like(ssm.Lambda, 0.5))
-    size = xp.sqrt(xp.sum(xp.abs(ssm.B) ** 2, axis=-1)) * xp.sqrt(xp.sum(xp.abs(ssm.C) ** 2, axis=-2))
-    norms = ssm.kappa / 2.0 * size * _unit_norms(_folded(xp, safe, ssm.B, xp.matrix_transpose(ssm.C)))
+    scales = [
+        power_of_two(xp, binary_exponent(xp, largest_part(xp, X, axis))) for X, axis in ((ssm.B, -1), (ssm.C, -2))
+    ]
+    B, C = ssm.B / scales[0][..., :, None], ssm.C / scales[1][..., None, :]  # whose squares are within the range
+    size = scales[0] * xp.sqrt(xp.sum(xp.abs(B) ** 2, axis=-1)) * (scales[1] * xp.sqrt(xp.sum(xp.abs(C) ** 2, axis=-2)))
+    norms = ssm.kappa / 2.0 * size * _unit_norms(_folded(xp, safe, B, xp.matrix_transpose(C)))
     infinite = ~stable & (size > 0)
     return xp.where(infinite, xp.full_like(norms, float("inf")), xp.where(size > 0, norms, xp.zeros_like(norms)))
 
@@ -132,7 +138,7 @@ def _gain(pair: _Pair, omega: Array) -> Array:
 def _stationary(pair: _Pair) -> list[Array]:
     """Angles of the two stationary points, clipped to [0, pi]."""
     xp, gap, r, theta, psi, gamma, delta = pair
-    r = xp.where(r > 0, r, xp.ones_like(r))
+    r = xp.where(r > _NO_POLE, r, xp.ones_like(r))
     u = gap * (1.0 + r)
     cos, sin = xp.cos(theta), xp.sin(theta)
     size = xp.cos(2.0 * gamma) * xp.cos(2.0 * delta)
@@ -180,6 +186,9 @@ def _bidirectional(ssm: DiagonalSSM, threads: int | None) -> Array:
     xp = namespace(ssm.Lambda)
     Lambda, B, C, R = (to_numpy(a) for a in (ssm.Lambda, ssm.B, ssm.C, ssm.C_reverse))
     C, R = np.swapaxes(C, -1, -2), np.swapaxes(R, -1, -2)
+    joined = np.concatenate([C, R], axis=-1)
+    b, c = (power_of_two(np, binary_exponent(np, largest_part(np, X, -1))) for X in (B, joined))
+    B, C, R = B / b[..., None], C / c[..., None], R / c[..., None]
     size = np.linalg.norm(B, axis=-1) * (np.linalg.norm(C, axis=-1) + np.linalg.norm(R, axis=-1))
     stable = one_minus_abs(Lambda) > 0
     outputs = _triangle(np.stack([C.real, C.imag, R.real, R.imag], axis=-1))
@@ -193,7 +202,7 @@ def _bidirectional(ssm: DiagonalSSM, threads: int | None) -> Array:
         ssm.conj_sym,
     )
     gains = peak_gain(each, rtol=_RTOL, max_samples=2000, threads=threads).gain
-    gains = np.where(~stable & (size > 0), np.inf, gains)
+    gains = np.where(~stable & (size > 0), np.inf, gains * b * c)
     return xp.asarray(gains, device=array_api_compat.device(ssm.Lambda))
 
 

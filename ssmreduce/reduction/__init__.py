@@ -13,8 +13,8 @@ from .calibrated import (
     elimination_path,
     elimination_scores,
     output_sensitivity,
-    recalibrate,
     refit,
+    refit_network,
     search,
 )
 from .methods import (
@@ -52,9 +52,9 @@ __all__ = [
     "hankel_orders",
     "modal_truncation",
     "output_sensitivity",
-    "recalibrate",
     "reduce",
     "refit",
+    "refit_network",
     "search",
     "singular_perturbation",
 ]

@@ -79,7 +79,7 @@ def hankel_orders(
 
 def _values(ssm: DiagonalSSM, rule: str) -> np.ndarray:
     """One value a stored state, shape (..., n): what is missing before it is kept; infinite for unstable states."""
-    values = np.full((int(np.prod(ssm.batch, dtype=int)), ssm.order), np.inf)
+    values = np.full((ssm.systems, ssm.order), np.inf)
     for row, one in zip(values, single_systems(ssm), strict=True):
         stable = stable_part(one)
         C = output_rows(stable)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from .._support.arguments import require_kind, whole_number
 from ..calibration import Calibration
 from ..errors import SelectionError, UnknownNameError
@@ -128,7 +126,7 @@ def _check_options(method: str, options: Mapping[str, Any]) -> None:
 
 
 def _one_order(ssm: DiagonalSSM, states: int, name: str) -> int:
-    systems = int(np.prod(ssm.batch, dtype=int))
+    systems = ssm.systems
     order, rest = divmod(whole_number(states, f"the order of layer {name!r}"), systems)
     if rest:
         raise SelectionError(

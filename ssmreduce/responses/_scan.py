@@ -28,7 +28,7 @@ def scan(
         Poles, also unstable ones. Leading axes are independent systems, such as the features of S4D.
     inputs : array, shape (..., L, n), complex64 or complex128
         :math:`v_k = B u_k`, L >= 1. The axes before L end with the leading axes of `Lambda`. Their precision decides
-        the arithmetic; `Lambda` and `state` are converted to it.
+        the arithmetic; `Lambda` and `state` are converted to it. States beyond its range are ``inf``.
     state : array, shape (..., n), complex, optional
         State before the first sample (in reverse, after the last), one for each sequence; 0 by default.
     reverse : bool, default False
@@ -61,6 +61,8 @@ def scan(
     """
     Lambda, inputs = as_array(Lambda, "Lambda"), as_array(inputs, "inputs")
     state = None if state is None else as_array(state, "state")
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs.astype(inputs.dtype.newbyteorder("="), copy=False)
     xp = namespace(Lambda, inputs, state)
     if inputs.dtype not in (xp.complex64, xp.complex128):
         raise ArrayKindError(f"inputs has dtype {inputs.dtype}; expected complex64 or complex128")

@@ -1,14 +1,13 @@
 """Prune a model: the states that were not selected leave, the others stay as they are."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from .._support.arguments import require_kind
 from ..errors import SelectionError
 from ..models import SSMModel
-from ..models._model import MODEL_ADVICE
+from ..models._model import MODEL_ADVICE, changed
 from ._select import Selection
 
 
@@ -52,7 +51,7 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     require_kind(keep, (Selection, Mapping), "keep", "a selection, or layer name -> indices of states, is needed")
     keep = keep.keep if isinstance(keep, Selection) else keep
     kept = {name: _original(model, name, indices) for name, indices in keep.items()}
-    return replace(model, keep={**model.keep, **kept})
+    return changed(model, keep={**model.keep, **kept})
 
 
 def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:
@@ -69,10 +68,7 @@ def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:
         raise SelectionError(f"layer {name!r} has {index.size} states; indices must be in 0 ... {index.size - 1}")
     if np.unique(given).size != given.size:
         raise SelectionError(f"layer {name!r}: an index is given twice")
-    if not valid.all():
-        raise SelectionError(
-            f"the systems of layer {name!r} were pruned to different orders; select again from the original model"
-        )
+    given = given[valid.ravel()[given]]  # slots of a system with fewer states than the largest hold none
     order = model.adapter.sizes(model.params, name)[1]
     original = np.sort((index + np.arange(index.shape[0])[:, None] * order).ravel()[given])
     original.flags.writeable = False

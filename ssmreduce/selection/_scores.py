@@ -1,12 +1,12 @@
 """Criteria, which value the states of one system, and allocations, which make values comparable across layers."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 
-from .._support.arguments import random_numbers, require_kind
+from .._support.arguments import random_numbers, require_kind, whole_number
 from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
 from .._support.frozen import rebuild
 from ..errors import ArrayKindError, NonFiniteError, SelectionError, ShapeError, UnknownNameError
@@ -165,6 +165,54 @@ def h2_reference(ssm: DiagonalSSM) -> Array:
     return _reference_outputs(ssm) * b / (one_minus_abs2(ssm.Lambda) + 1e-8)
 
 
+def finite_horizon_h2(horizon: int) -> Criterion:
+    r"""Criterion: energy of each state's impulse response over its first samples.
+
+    .. math:: \sum_{k=0}^{L-1} \|c_i \lambda_i^k b_i\|^2
+        = \|c_i\|^2 \|b_i\|^2\, \frac{1 - |\lambda_i|^{2L}}{1 - |\lambda_i|^2}
+
+    Finite for every pole, also on the unit circle (:math:`L \|c_i\|^2 \|b_i\|^2`; undamped LinOSS) and outside it,
+    where `h2` and `hinf` are infinite. For a bidirectional system the energies of both halves are added.
+
+    Parameters
+    ----------
+    horizon : int
+        L, the number of samples: the length of the sequences that the model is used with.
+
+    Returns
+    -------
+    callable
+        Takes a `DiagonalSSM` and returns an array, shape (..., n), float64, as `score` needs it.
+
+    Raises
+    ------
+    SelectionError
+        A horizon that is not a positive whole number.
+
+    Examples
+    --------
+    >>> finite_horizon_h2(10)(DiagonalSSM([1.0, 0.0], [[1.0], [1.0]], [[1.0, 1.0]], [[0.0]]))
+    array([10.,  1.])
+    """
+    length = whole_number(horizon, "horizon")
+    if length < 1:
+        raise SelectionError(f"horizon must be a positive number of samples, got {horizon!r}")
+
+    def criterion(ssm: DiagonalSSM) -> Array:
+        b, c, reverse = squared_norms(ssm)
+        xp = namespace(ssm.Lambda)
+        gap = one_minus_abs2(ssm.Lambda)
+        circle = xp.abs(gap) * length < 1e-12
+        safe = xp.where(circle | (gap >= 1), xp.ones_like(gap) / 2, gap)
+        exponent = xp.minimum(length * xp.log1p(-safe), xp.full_like(gap, 700.0))  # no overflow
+        samples = -xp.expm1(exponent) / safe
+        samples = xp.where(gap >= 1, xp.ones_like(gap), xp.where(circle, xp.full_like(gap, length), samples))
+        return b * (c + reverse) * samples
+
+    criterion.__name__ = f"finite_horizon_h2({length})"
+    return criterion
+
+
 CRITERIA: dict[str, Criterion] = {
     "hinf": hinf,
     "pair_hinf": pair_hinf,
@@ -206,15 +254,20 @@ class Scores(Mapping[str, np.ndarray]):
         ``uniform``: values compare inside a layer only, and `select` gives every layer the same share.
     ties : {"stable", "keep"}
         How `select` treats equal values unless it is told otherwise.
+    units : mapping
+        Layer name -> which states stay or go together, int64 array of the shape of the values (see
+        `SSMModel.units`); layers that are not named have none.
     """
 
     by_layer: Mapping[str, np.ndarray]
     method: str
     allocation: str
     ties: str = "stable"
+    units: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
+        object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
 
     __eq__ = object.__eq__  # a mapping would compare arrays
     __hash__ = object.__hash__
@@ -303,7 +356,13 @@ def score(
         value.flags.writeable = False
         values[name] = value
     reference = isinstance(method, str) and method.endswith("_reference")
-    return Scores(values, label, allocation, "keep" if reference else "stable")
+    return Scores(values, label, allocation, "keep" if reference else "stable", units_of(model))
+
+
+def units_of(model: SSMModel) -> dict[str, np.ndarray]:
+    """Layer name -> the states that stay or go together, for the layers that have such."""
+    units = {name: model.units(name) for name in model}
+    return {name: value for name, value in units.items() if value is not None}
 
 
 def _resolve(method: str | Criterion, allocation: str | None, seed: int) -> tuple[Criterion, str, str]:

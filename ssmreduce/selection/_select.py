@@ -74,7 +74,9 @@ def select(
     scope : {"layer", "system"}
         ``system``: the systems of a batch (the features of S4D) keep the same number each, so that compact arrays can
         hold them. Counts are then rounded down to whole slices of one state a system (``uniform``: every system
-        keeps floor((1 - ratio) * n), so that stock code with one state size can hold them).
+        keeps floor((1 - ratio) * n), so that stock code with one state size can hold them). In either scope, states
+        that the arrays of a family hold together (`Scores.units`) stay or go together; such a unit counts as much as
+        its best state.
 
     Returns
     -------
@@ -107,7 +109,7 @@ def select(
     if sum(rule is not None for rule in (ratio, count, threshold, orders)) != 1:
         raise SelectionError("give exactly one of ratio, count, threshold and orders")
     min_states = whole_number(min_states, "min_states")
-    layers = {name: _Layer(scores[name], scope) for name in scores}
+    layers = {name: _Layer(scores[name], scope, scores.units.get(name)) for name in scores}
     if orders is not None:
         slices = _given(layers, orders)
     elif threshold is not None:
@@ -129,10 +131,14 @@ def select(
 class _Layer:
     """The states of one layer in descending order, grouped in slices that stay or go together."""
 
-    def __init__(self, values: np.ndarray, scope: str) -> None:
+    def __init__(self, values: np.ndarray, scope: str, units: np.ndarray | None) -> None:
         self.states = values.size
-        rows = values.reshape(-1, values.shape[-1]) if scope == "system" else values.reshape(1, -1)
-        self.width = rows.shape[0]  # states of one slice
+        members = _members(values, units)
+        first = members[:, 0] // values.shape[-1] if scope == "system" else np.zeros(len(members), dtype=int)
+        by_row = np.argsort(first, kind="stable").reshape(len(np.unique(first)), -1)
+        self.members = members[by_row]  # (rows, units, states of a unit)
+        self.width = self.members.shape[0] * self.members.shape[2]  # states of one slice
+        rows = values.ravel()[self.members].max(axis=2)
         self.order = np.argsort(-rows, axis=1, kind="stable")
         sorted_rows = np.take_along_axis(rows, self.order, axis=1)
         self.lowest = sorted_rows.min(axis=0)
@@ -150,8 +156,16 @@ class _Layer:
         return int((self.scores >= threshold).sum())
 
     def kept(self, slices: int) -> np.ndarray:
-        offsets = np.arange(self.width)[:, None] * self.order.shape[1]
-        return np.sort((self.order[:, :slices] + offsets).ravel())
+        rows = np.arange(self.order.shape[0])[:, None]
+        return np.sort(self.members[rows, self.order[:, :slices]].ravel())
+
+
+def _members(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """Flat indices of the states of each unit, shape (units, states of a unit)."""
+    if units is None:
+        return np.arange(values.size)[:, None]
+    order = np.argsort(units.ravel(), kind="stable")
+    return order.reshape(len(np.unique(units)), -1)
 
 
 def _count(ratio: float | None, count: int | None, total: int) -> int:
@@ -176,9 +190,12 @@ def _given(layers: Mapping[str, _Layer], orders: Mapping[str, int]) -> dict[str,
         if not (0 <= order <= layer.states and order.is_integer()):
             raise SelectionError(f"layer {name!r} has {layer.states} states; it cannot keep {orders[name]}")
         if orders[name] % layer.width:
-            raise SelectionError(
-                f"layer {name!r} has {layer.width} systems, which cannot keep {orders[name]} states in equal parts"
+            reason = (
+                f"has {layer.width} systems, which cannot keep {orders[name]} states in equal parts"
+                if layer.members.shape[2] == 1
+                else f"keeps or drops {layer.width} states together; it cannot keep {orders[name]}"
             )
+            raise SelectionError(f"layer {name!r} {reason}")
     return {name: int(orders[name]) // layer.width for name, layer in layers.items()}
 
 

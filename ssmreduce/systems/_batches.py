@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from .._support.arrays import to_numpy
-from ._systems import DiagonalSSM, take_states, unstable_states
+from ._states import take_states
+from ._systems import DiagonalSSM, unstable_states
 
 _PADDING_POLE = 0.5  # of the silent states that give the systems of a batch one order
 
 
 def single_systems(ssm: DiagonalSSM) -> list[DiagonalSSM]:
     """The systems of a batch, row-major, as host arrays."""
-    count = int(np.prod(ssm.batch, dtype=int))
+    count = ssm.systems
 
     def flat(value: object) -> np.ndarray:
         value = to_numpy(value)

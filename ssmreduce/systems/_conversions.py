@@ -8,6 +8,7 @@ from .._support.arguments import described, require_kind
 from .._support.arrays import to_numpy
 from .._support.optional import optional_import
 from ..errors import ArgumentError, NotRepresentableError
+from ._guards import warn_of_circle
 from ._systems import DiagonalSSM, StateSpace, require_diagonal
 
 
@@ -78,6 +79,11 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
         A pole at 0, which the scan form does not have, or eigenvectors too close to dependent (a Jordan block); the
         transfer functions are compared.
 
+    Warns
+    -----
+    PrecisionWarning
+        A pole inside the unit circle by no more than the rounding of an eigenvalue.
+
     Examples
     --------
     >>> from_state_space(StateSpace([[0.5]], [[1.0]], [[0.5]], [[1.0]]))
@@ -90,6 +96,7 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
         raise NotRepresentableError(
             f"A cannot be diagonalised reliably: its eigenvectors have condition number {np.linalg.cond(V):.1e}"
         )
+    warn_of_circle(float(np.abs(Lambda).max(initial=0.0)))
     B = np.linalg.solve(V, system.B.astype(np.complex128))
     outputs = system.C @ V
     zero = np.abs(Lambda) <= 1e-13 * np.linalg.norm(system.A)

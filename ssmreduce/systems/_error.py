@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import ShapeError
-from ._systems import DiagonalSSM, on_host, require_diagonal, take_states
+from ._states import take_states
+from ._systems import DiagonalSSM, on_host, require_diagonal
 
 
 def error_system(ssm: DiagonalSSM, reduced: DiagonalSSM) -> DiagonalSSM:

@@ -1,10 +1,14 @@
 """Guards of norms and reductions: stable, causal."""
 
+import warnings
+
 import numpy as np
 
 from .._support.arrays import is_traced, namespace, one_minus_abs2
-from ..errors import NotCausalError, UnstableSystemError
+from ..errors import NotCausalError, PrecisionWarning, UnstableSystemError
 from ._systems import DiagonalSSM, StateSpace, require_diagonal, unstable_states
+
+_ROUNDING = 2.0**-48  # 1 - modulus of an eigenvalue that may be its rounding
 
 
 def require_stable(ssm: DiagonalSSM, what: str) -> None:
@@ -40,3 +44,15 @@ def require_stable_dense(system: StateSpace, what: str) -> None:
     radius = np.abs(np.linalg.eigvals(system.A)).max(initial=0.0)
     if not radius < 1.0:
         raise UnstableSystemError(f"{what} does not exist: A has a pole of modulus {radius:.17g} >= 1")
+    warn_of_circle(radius)
+
+
+def warn_of_circle(radius: float) -> None:
+    """Warn of poles, computed as eigenvalues, that may lie on the unit circle but for their rounding."""
+    if 0.0 < 1.0 - radius < _ROUNDING:
+        warnings.warn(
+            f"a pole of modulus 1 - {1.0 - radius:.1e} is on the unit circle to working precision: norms that come out "
+            "large are infinite if it is on the circle",
+            PrecisionWarning,
+            stacklevel=4,
+        )

@@ -1,15 +1,16 @@
 """The two system types: shapes and invariants, no analysis."""
 
+import math
 import warnings
 from dataclasses import dataclass
 
-import array_api_compat
 import numpy as np
 
 from .._support.arguments import require_kind
 from .._support.arrays import Array, as_double, namespace, numbers_of, one_minus_abs, to_numpy
 from ..errors import PrecisionWarning, ShapeError
 
+SYSTEM_ADVICE = "a DiagonalSSM is needed: model[layer] of a model, from_state_space(...) of a dense system"
 _SINGLE_GAP = 6e-6  # rounding lambda to single precision changes a smaller 1 - |lambda| by more than 1 %
 
 
@@ -126,6 +127,11 @@ class DiagonalSSM:
         return tuple(self.Lambda.shape[:-1])
 
     @property
+    def systems(self) -> int:
+        """Number of systems: 1 without leading axes."""
+        return math.prod(self.batch)
+
+    @property
     def order(self) -> int:
         """Number of stored states n of each system."""
         return int(self.Lambda.shape[-1])
@@ -204,33 +210,7 @@ class StateSpace:
 
 def require_diagonal(ssm: DiagonalSSM, name: str = "ssm") -> None:
     """Raise `ArgumentError` unless a diagonal system is given."""
-    require_kind(
-        ssm,
-        DiagonalSSM,
-        name,
-        "a DiagonalSSM is needed: model[layer] of a model, from_state_space(...) of a dense system",
-    )
-
-
-def take_states(ssm: DiagonalSSM, index: np.ndarray) -> DiagonalSSM:
-    """Keep the states at `index`, shape (r,) or, for a batch of systems, (..., r); kept entries are unchanged."""
-    xp = namespace(ssm.Lambda)
-    index = xp.asarray(index, device=array_api_compat.device(ssm.Lambda))
-    index = xp.broadcast_to(index, (*ssm.batch, index.shape[-1]))
-
-    def columns(matrix: Array) -> Array:
-        shape = (*ssm.batch, ssm.outputs, index.shape[-1])
-        return xp.take_along_axis(matrix, xp.broadcast_to(index[..., None, :], shape), axis=-1)
-
-    rows = xp.broadcast_to(index[..., :, None], (*index.shape, ssm.inputs))
-    return DiagonalSSM(
-        xp.take_along_axis(ssm.Lambda, index, axis=-1),
-        xp.take_along_axis(ssm.B, rows, axis=-2),
-        columns(ssm.C),
-        ssm.D,
-        None if ssm.C_reverse is None else columns(ssm.C_reverse),
-        ssm.conj_sym,
-    )
+    require_kind(ssm, DiagonalSSM, name, SYSTEM_ADVICE)
 
 
 def on_host(ssm: DiagonalSSM) -> DiagonalSSM:

@@ -1,5 +1,6 @@
 """Second moments on data and without, against loops over samples and explicit impulse responses."""
 
+import contextlib
 import json
 from functools import reduce
 from operator import add
@@ -55,7 +56,7 @@ def assert_same_moments(a, b, rtol=1e-12):
 def test_moments_are_those_of_a_loop(rng, kind, bytes_, monkeypatch):
     monkeypatch.setattr(_accumulate, "_BLOCK_BYTES", bytes_)  # 1: chunks of 256 steps, whose states carry over
     ssm = random_ssm(rng, **SYSTEMS[kind])
-    u = rng.standard_normal((2, 600, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((2, 600, ssm.systems * ssm.inputs))
     moments = layer_moments(ssm, u)
     assert_close(moments.second, loop_second(ssm, u))
     assert (moments.steps, moments.length) == (1200, 600)
@@ -64,7 +65,7 @@ def test_moments_are_those_of_a_loop(rng, kind, bytes_, monkeypatch):
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_masked_steps_do_not_count_but_are_seen(rng, kind):
     ssm = random_ssm(rng, **SYSTEMS[kind])
-    u = rng.standard_normal((3, 20, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((3, 20, ssm.systems * ssm.inputs))
     mask = rng.random((3, 20)) < 0.6
     moments = layer_moments(ssm, u, mask=mask, target=ssm)
     assert_close(moments.second, loop_second(ssm, u, mask))
@@ -76,7 +77,7 @@ def test_masked_steps_do_not_count_but_are_seen(rng, kind):
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_targets_of_another_system(rng, kind):
     ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 6))
-    u = rng.standard_normal((2, 30, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
+    u = rng.standard_normal((2, 30, ssm.systems * ssm.inputs))
     moments = layer_moments(ssm, u, target=other)
     y = loop_simulate(other, u)[0].reshape(60, -1)
     for s, index in enumerate(np.ndindex(*ssm.batch)):
@@ -127,7 +128,7 @@ def test_ragged_sequences_are_sequences_of_their_own(rng, model):
 def test_any_grouping_and_padding_of_sequences_gives_the_same_moments(kind, lengths, cuts, targets, seed):
     rng = np.random.default_rng(seed)
     ssm, other = (random_ssm(rng, n=n, **SYSTEMS[kind]) for n in (3, 2))
-    width, longest = int(np.prod(ssm.batch, dtype=int)) * ssm.inputs, max(lengths)
+    width, longest = ssm.systems * ssm.inputs, max(lengths)
     target = other if targets else None
     sequences = [rng.standard_normal((length, width)) for length in lengths]
     each = [layer_moments(ssm, u[None], target=target) for u in sequences]
@@ -330,3 +331,24 @@ def test_stationary_moments_are_of_sequences_without_end(model):
         assert difference <= 1e-3 * sr.h2_norm(model[name])
     with pytest.raises(sr.errors.ShapeError, match="cannot be added"):
         stationary + sr.calibrate(model, {name: np.ones((1, 4, 32)) for name in model})
+
+
+def test_damaged_calibrations_raise_our_errors_only(tmp_path, rng):
+    model = sr.load("examples/s5_digits/model.safetensors")
+    name = next(iter(model))
+    small = sr.prune(model, {layer: [0, 1] for layer in model})
+    sr.calibration.save_calibration(sr.calibrate(small, {name: rng.standard_normal((2, 9, 32))}), tmp_path / "c.npz")
+    content = (tmp_path / "c.npz").read_bytes()
+    for place in range(0, len(content), 41):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "x.npz").write_bytes(damaged)
+        with contextlib.suppress(sr.errors.SSMReduceError):
+            sr.calibration.load_calibration(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("header", ["[" * 90_000, '{"format":"ssmreduce.calibration.1","layers":7}', "1" * 9000, "{}"])
+def test_headers_that_nobody_wrote(header, tmp_path):
+    np.savez(tmp_path / "x.npz", header=np.frombuffer(header.encode(), np.uint8))
+    with pytest.raises(sr.errors.CheckpointFormatError, match="not a calibration"):
+        sr.calibration.load_calibration(tmp_path / "x.npz")

@@ -20,11 +20,12 @@ from support.oracles import (
 )
 
 import ssmreduce
-from ssmreduce import DiagonalSSM, simulate, simulate_chunk
+from ssmreduce import DiagonalSSM, simulate
 from ssmreduce.engines._layer import BlockedProducts, Layer
 from ssmreduce.engines.numba import _channels, _host, _memory
 from ssmreduce.engines.numba import _channels_loops as _siso
 from ssmreduce.engines.numba import _engine as _numba
+from ssmreduce.responses import simulate_chunk
 
 CHUNK = _siso.CHUNK
 

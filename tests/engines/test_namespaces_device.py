@@ -8,7 +8,8 @@ from support.oracles import complex_normal, converted, random_ssm
 
 import ssmreduce as sr
 from ssmreduce.errors import UnstableSystemError
-from ssmreduce.systems._systems import DiagonalSSM, take_states
+from ssmreduce.systems._states import take_states
+from ssmreduce.systems._systems import DiagonalSSM
 
 DEVICE = array_api_strict.Device("device1")
 BATCHES = pytest.mark.parametrize("batch", [(), (2,)])

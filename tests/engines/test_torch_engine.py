@@ -17,8 +17,9 @@ from support.oracles import (
     slow_scan_case,
 )
 
-from ssmreduce import DiagonalSSM, scan, simulate, simulate_chunk
+from ssmreduce import DiagonalSSM, scan, simulate
 from ssmreduce.engines import engine_for
+from ssmreduce.responses import simulate_chunk
 
 torch = pytest.importorskip("torch")
 

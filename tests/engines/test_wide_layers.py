@@ -12,7 +12,7 @@ import pytest
 from support.oracles import assert_same_bits, complex_normal, converted, loop_simulate, mp_simulate, random_ssm
 
 import ssmreduce
-from ssmreduce import DiagonalSSM, responses, simulate, simulate_chunk
+from ssmreduce import DiagonalSSM, simulate
 from ssmreduce._support import threads as _threads
 from ssmreduce.engines._layer import BlockedProducts
 from ssmreduce.engines.numba import _engine as _numba
@@ -20,6 +20,8 @@ from ssmreduce.engines.numba import _host, _memory
 from ssmreduce.engines.numba import _wide as _tiles
 from ssmreduce.engines.numba._host import Registers
 from ssmreduce.errors import NonFiniteError
+from ssmreduce.responses import _responses as responses
+from ssmreduce.responses import simulate_chunk
 
 PATHS = {
     "avx512": Registers(64, 12),

@@ -9,7 +9,7 @@ import ssmreduce as sr
 from ssmreduce.evaluation._certificates import certify
 from ssmreduce.norms._hankel import hankel_singular_values
 from ssmreduce.systems._error import error_system
-from ssmreduce.systems._systems import take_states
+from ssmreduce.systems._states import take_states
 
 
 def kept(ssm, count):

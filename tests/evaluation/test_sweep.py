@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from networks import s5_digits
 
 import ssmreduce as sr
 from ssmreduce.errors import SelectionError, UnknownNameError
 from ssmreduce.evaluation._sweep import UNSTRUCTURED
+from ssmreduce.networks import s5_digits
 
 CHECKPOINT = "examples/s5_digits/model.safetensors"
 

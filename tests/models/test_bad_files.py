@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from support.files import assert_nothing_but, every_suffix
+from support.files import LIBRARY, assert_nothing_but, assert_same_bits, every_suffix
 
 from ssmreduce.errors import CheckpointFormatError, MissingFileError, SSMReduceError, UnsafeFileError, WriteError
 from ssmreduce.models._checkpoints import read_file, write_file
@@ -209,10 +209,48 @@ def test_who_reads_the_old_file_is_not_disturbed(suffix, tmp_path):
     assert read_file(path)[0]["a"].size == 500
 
 
-def test_a_name_that_npz_cannot_hold_is_refused(tmp_path):
-    with pytest.raises(CheckpointFormatError, match="named 'file'"):
-        write_file(tmp_path / "x.npz", {"file": np.ones(2)}, {})
-    assert_nothing_but(tmp_path)
+@every_suffix
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "self", "args", "x.npy"])
+def test_names_that_writers_used_to_lose(suffix, name, tmp_path):
+    write_file(tmp_path / f"x{suffix}", {name: np.arange(3), "w": np.ones(2)}, {})
+    params, _ = read_file(tmp_path / f"x{suffix}")
+    assert params.keys() == {name, "w"}
+    np.testing.assert_array_equal(params[name], np.arange(3))
+
+
+UNFIT_NAMES = {
+    ("w", "w.npy"): ".npz",
+    ("a\0b", "a\0c"): None,
+    ("\udcff",): None,
+    ("a" * 70_000,): ".npz",
+    ("__metadata__",): ".safetensors",
+    ("/".join("a" * 2000),): ".msgpack",
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "suffix"),
+    [(names, s) for names, only in UNFIT_NAMES.items() for s in ([only] if only else LIBRARY)],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_names_that_a_format_cannot_hold_leave_the_old_file(names, suffix, tmp_path):
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(b"before")
+    with pytest.raises(CheckpointFormatError):
+        write_file(path, {name: np.full(2, i) for i, name in enumerate(names)}, {})
+    assert path.read_bytes() == b"before"
+    assert_nothing_but(tmp_path, path.name)
+
+
+@pytest.mark.parametrize("suffix", [".msgpack", ".pt", ".safetensors"])
+def test_long_double_is_refused_or_kept(suffix, tmp_path):
+    array = np.ones(2, np.longdouble)
+    try:
+        write_file(tmp_path / f"x{suffix}", {"a": array}, {})
+    except CheckpointFormatError:
+        assert_nothing_but(tmp_path)
+    else:
+        assert_same_bits(read_file(tmp_path / f"x{suffix}")[0]["a"], array)
 
 
 @every_suffix

@@ -1,11 +1,10 @@
 """What is recorded from live networks: against the same layers called by hand."""
 
-import networks
 import numpy as np
 import pytest
 
 import ssmreduce as sr
-from ssmreduce import errors
+from ssmreduce import errors, networks
 
 LAYER = "layers.0.seq"
 
@@ -61,7 +60,7 @@ def test_flax_inputs(rng):
 
 def test_numpy_networks_hand_out_their_layer_inputs(rng, model):
     x = rng.random((2, 64, 1))
-    inputs = networks.layer_inputs(networks.s5_digits, model, x)
+    inputs = networks.NumpyNetwork(networks.s5_digits, model=model).layer_inputs(model, x)
     assert tuple(inputs) == tuple(model)
     h = x @ model.params["encoder.weight"].T + model.params["encoder.bias"]
     mean, variance, scale, bias = (

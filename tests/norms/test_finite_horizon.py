@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.norm_oracles import random_ssm
 
-from ssmreduce.errors import NotRepresentableError, UnknownNameError, UnstableSystemError
+from ssmreduce.errors import NonFiniteError, NotRepresentableError, UnknownNameError, UnstableSystemError
 from ssmreduce.norms._finite_horizon import finite_horizon_gain, peak_to_peak_bounds
 from ssmreduce.norms.peak._peak_gain import peak_gain
 from ssmreduce.responses._responses import impulse_response, simulate
@@ -79,3 +79,19 @@ def test_dense_systems_are_diagonalised():
     for measure in (peak_to_peak_bounds, lambda system: finite_horizon_gain(system, 3)):
         with pytest.raises(NotRepresentableError):
             measure(jordan)
+
+
+@pytest.mark.parametrize("exponent", [-560, 600])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sizes_whose_squares_leave_the_range(exponent, reverse):
+    one = DiagonalSSM([1.5, 0.3j], [[1.0], [1.0]], [[1.0, 2.0]], [[1.0]], [[1.0, 1j]] if reverse else None)
+    scale = 2.0**exponent
+    far = DiagonalSSM(one.Lambda, one.B, scale * one.C, scale * one.D, scale * one.C_reverse if reverse else None)
+    expected, found = finite_horizon_gain(one, 100), finite_horizon_gain(far, 100)
+    np.testing.assert_allclose([found.lower / scale, found.upper / scale], [expected.lower, expected.upper], rtol=1e-12)
+
+
+def test_a_gain_beyond_double_precision_is_refused():
+    growing = DiagonalSSM([2.0], [[1.0]], [[1.0]], [[0.0]])
+    with pytest.raises(NonFiniteError, match="3000 samples"):
+        finite_horizon_gain(growing, 3000)

@@ -18,11 +18,12 @@ from support.oracles import (
     system_at,
 )
 
-from ssmreduce import DiagonalSSM, h2_norm, modal_h2_norms, modal_hinf_norms
+from ssmreduce import DiagonalSSM, h2_norm
 from ssmreduce._support.arrays import one_minus_abs, one_minus_abs2
 from ssmreduce.errors import UnstableSystemError
+from ssmreduce.norms import modal_h2_norms, modal_hinf_norms, pair_hinf_norms
 from ssmreduce.norms._gramians import one_minus_products
-from ssmreduce.systems._systems import take_states
+from ssmreduce.systems._states import take_states
 
 EPS = np.finfo(float).eps
 GAPS = [0.5, 1e-3, 1e-6, 1e-9, 1e-12, 1e-15]
@@ -244,3 +245,18 @@ def test_laws_of_the_h2_norm(ssm, seed):
     reverse = -2 * ssm.C_reverse if ssm.bidirectional else None
     louder = replace(ssm, C=-2 * ssm.C, D=-2 * ssm.D, C_reverse=reverse)
     np.testing.assert_allclose(h2_norm(louder), 2 * value, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("b", "c"), [(1e-160, 1e-93), (1e150, 6e47), (1e-170, 1.0), (1e-200, 1e200), (1e200, 1e-190)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sizes_whose_squares_leave_the_range(b, c, reverse):
+    one = DiagonalSSM([0.5, 0.3j], np.ones((2, 2)), np.ones((2, 2)), np.zeros((2, 2)), np.eye(2) if reverse else None)
+    size = b * c
+    far = DiagonalSSM(one.Lambda, b * one.B, c * one.C, one.D, c * one.C_reverse if reverse else None)
+    for norms in (modal_h2_norms, modal_hinf_norms, pair_hinf_norms):
+        np.testing.assert_allclose(norms(far), norms(one) * size, rtol=1e-12)
+
+
+def test_poles_next_to_zero_raise_no_warning():
+    ssm = DiagonalSSM([1e-200, 1e-180j, 0.5 + 1e-200j], np.ones((3, 1)), np.ones((1, 3)), [[0.0]], conj_sym=True)
+    np.testing.assert_allclose(pair_hinf_norms(ssm), [2.0, 2.0, 4.0], rtol=1e-14)

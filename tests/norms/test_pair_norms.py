@@ -7,7 +7,8 @@ from support.norm_oracles import random_ssm
 from ssmreduce.norms._norms import modal_hinf_norms
 from ssmreduce.norms._pair_norms import pair_hinf_norms
 from ssmreduce.norms.peak._peak_gain import hinf_norm, peak_gain
-from ssmreduce.systems._systems import DiagonalSSM, take_states
+from ssmreduce.systems._states import take_states
+from ssmreduce.systems._systems import DiagonalSSM
 
 KINDS = (
     "plain",

@@ -1,10 +1,9 @@
 """Calibrated balanced truncation, against oblique projections from the eigenvectors of the Gramian product."""
 
-import networks
 import numpy as np
 import pytest
 from support.oracles import random_ssm
-from support.recorded import LRU, S5, calibration_of, recorded, sequences
+from support.recorded import LRU, S5, calibration_of, net_of, recorded, sequences
 
 import ssmreduce as sr
 from ssmreduce.calibration._accumulate import layer_moments
@@ -89,8 +88,8 @@ def test_reduced_system_is_the_oblique_projection(rng, kind, order):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_states_are_the_same_system(rng, kind):
     ssm = random_ssm(rng, n=4, **KINDS[kind])
-    u = rng.standard_normal((4, 50, int(np.prod(ssm.batch, dtype=int)) * ssm.inputs))
-    whole = _balanced(ssm, layer_moments(ssm, u), 4 * int(np.prod(ssm.batch, dtype=int)), "a")
+    u = rng.standard_normal((4, 50, ssm.systems * ssm.inputs))
+    whole = _balanced(ssm, layer_moments(ssm, u), 4 * ssm.systems, "a")
     expected = sr.simulate(ssm, u)
     np.testing.assert_allclose(sr.simulate(whole, u), expected, rtol=0, atol=1e-7 * np.abs(expected).max())
 
@@ -115,9 +114,7 @@ def test_whole_networks_at_80_percent(name):
     same = sr.reduce(r.model, orders, method="balanced", calibration=calibration_of(name))
     for layer in small:
         np.testing.assert_array_equal(same[layer].Lambda, small[layer].Lambda)
-    fitted = sr.reduction.recalibrate(
-        r.model, small, [x], lambda model, batch: networks.layer_inputs(r.network, model, batch)
-    )
+    fitted = sr.reduction.refit_network(net_of(r), small, [x])
     assert r.correct(fitted) >= r.correct(r.model) - 0.01 * len(r.x)
     np.testing.assert_allclose(r.outputs(r.reread(fitted, "compact"), 20), r.outputs(fitted, 20), atol=0.02)
 

@@ -1,33 +1,33 @@
 """Sensitivity of a network's output to the errors of its layers, and the one call that uses it."""
 
-from functools import cache, partial
+import json
+from functools import cache
 
-import networks
 import numpy as np
 import pytest
 from support.paths import DATA
-from support.recorded import LRU, S5, calibration_of, inputs_with, recorded, sequences
+from support.recorded import LRU, S5, calibration_of, net_of, recorded, sequences
 
 import ssmreduce as sr
+from ssmreduce import networks
+from ssmreduce.reduction.calibrated._network_data import kept_apart
 
 BIDIRECTIONAL = DATA / "s5_bidirectional_digits64"
 
 
-def sensitivity_of(name, outputs=None, count=100, **options):
+def sensitivity_of(name, function=None, count=100, **options):
     r = recorded(name)
+    net = net_of(r) if function is None else sr.network(function, model=r.model)
     x = sequences(name)[:count]
-    calibration = sr.calibrate(r.model, inputs_with(r.network)(r.model, x))
-    outputs = r.network if outputs is None else outputs
-    return sr.reduction.output_sensitivity(
-        r.model, calibration, [x], inputs_with(r.network), outputs, ratio=0.9, **options
-    )
+    calibration = sr.calibrate(r.model, net.layer_inputs(r.model, x))
+    return sr.reduction.output_sensitivity(net, calibration, [x], ratio=0.9, **options)
 
 
 def test_of_the_last_layer_it_is_the_quotient_of_the_errors():
     """No layer comes after the last one: what it loses is a plain elimination, and its error is a sum of squares."""
     r = recorded(LRU)
     x = sequences(LRU)[:100]
-    inputs = inputs_with(r.network)(r.model, x)
+    inputs = net_of(r).layer_inputs(r.model, x)
     last = tuple(r.model)[-1]
     calibration = sr.calibrate(r.model, inputs)
     left = sr.eliminate(r.model, calibration, ratio=0.9, feedthrough=True).orders[last]
@@ -40,20 +40,28 @@ def test_of_the_last_layer_it_is_the_quotient_of_the_errors():
 def test_scale_of_the_outputs_and_batches_do_not_change_the_proportions():
     r = recorded(LRU)
     plain = sensitivity_of(LRU)
-    tripled = sensitivity_of(LRU, lambda model, x: 3 * r.network(model, x))
+    tripled = sensitivity_of(LRU, lambda model, x, tap=None: 3 * r.network(model, x, tap=tap))
     np.testing.assert_allclose(list(tripled.values()), 9 * np.array(list(plain.values())), rtol=1e-6)
     x = sequences(LRU)[:100]
-    inputs = inputs_with(r.network)
+    net = net_of(r)
     parts = np.split(x, 2)
-    calibration = sr.calibrate(r.model, (inputs(r.model, part) for part in parts))
-    split = sr.reduction.output_sensitivity(r.model, calibration, parts, inputs, r.network, ratio=0.9)
+    calibration = sr.calibrate(r.model, (net.layer_inputs(r.model, part) for part in parts))
+    split = sr.reduction.output_sensitivity(net, calibration, parts, ratio=0.9)
     np.testing.assert_allclose(list(split.values()), list(plain.values()), rtol=1e-3)
 
 
 def test_an_output_that_ignores_the_last_layer_frees_its_states():
     r = recorded(LRU)
     last = tuple(r.model)[-1]
-    blind = sensitivity_of(LRU, lambda model, x: networks.layer_inputs(r.network, model, x)[last])
+
+    def input_of_the_last(model, x, tap=None):
+        seen = {}
+        r.network(model, x, tap=seen.__setitem__)
+        for name, u in seen.items() if tap is not None else ():
+            tap(name, u)
+        return seen[last]
+
+    blind = sensitivity_of(LRU, input_of_the_last)
     assert blind[last] == 0
     assert min(value for name, value in blind.items() if name != last) > 0
     small = sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity=blind)
@@ -68,17 +76,42 @@ def test_equal_weights_per_energy_are_the_default():
         np.testing.assert_array_equal(ours[name], plain[name])
 
 
-def test_compress_is_its_parts():
+@pytest.mark.parametrize("ratio", [0.5, 0.9])
+def test_compress_is_its_parts(ratio):
     r = recorded(LRU)
-    x, inputs = sequences(LRU)[:60], inputs_with(r.network)
-    small = sr.compress(r.model, [x], inputs, r.network, ratio=0.9, refine=3)
-    calibration = sr.calibrate(r.model, inputs(r.model, x))
-    weights = sr.reduction.output_sensitivity(r.model, calibration, [x], inputs, r.network, ratio=0.9, feedthrough=True)
-    parts = sr.eliminate(r.model, calibration, ratio=0.9, sensitivity=weights, feedthrough=True)
-    parts = sr.reduction.recalibrate(r.model, parts, [x], inputs, refine=3, feedthrough=True)
+    net, x = net_of(r), sequences(LRU)[:60]
+    small = sr.compress(net, [x], ratio=ratio, finish=None, progress=False)
+    [fit], [apart] = kept_apart([x], 0.2, 0)
+    calibration = sr.calibrate(r.model, net.layer_inputs(r.model, fit))
+    start = sr.eliminate(r.model, calibration, ratio=ratio, feedthrough=True)
+    refitted = sr.reduction.refit_network(net, start, [fit], feedthrough=True)
+
+    def error(model):
+        difference = r.network(model, apart) - r.network(r.model, apart)
+        return np.sum((difference - difference.mean(1, keepdims=True)) ** 2)
+
+    expected = refitted if error(refitted) < error(start) else start
     for name in r.model:
-        np.testing.assert_array_equal(small[name].Lambda, parts[name].Lambda)
-        np.testing.assert_array_equal(small[name].C, parts[name].C)
+        np.testing.assert_array_equal(small.model[name].Lambda, expected[name].Lambda)
+        np.testing.assert_array_equal(small.model[name].C, expected[name].C)
+    record = json.loads(small.model.metadata["ssmreduce.record"])
+    z = r.network(r.model, fit)
+    z = z - z.mean(1, keepdims=True)
+    assert record["error"] == pytest.approx(error(expected) / len(apart) / z.var(0).sum())
+
+
+def test_compress_runs_the_original_once_per_sequence():
+    r = recorded(LRU)
+    seen = []
+
+    def network(model, x, tap=None):
+        if model is r.model:
+            seen.extend(map(bytes, x))
+        return r.network(model, x, tap=tap)
+
+    batches = np.split(sequences(LRU)[:40], 4)
+    sr.compress(sr.network(network, model=r.model), batches, ratio=0.9, finish=None)
+    assert len(seen) == len(set(seen)) == 40
 
 
 @cache
@@ -98,15 +131,15 @@ def test_bidirectional_network_reads_both_directions():
 def test_bidirectional_network_at_80_percent(method):
     model, x_test, y = bidirectional()
     x = sequences(S5)[:300]
-    inputs = partial(networks.layer_inputs, networks.s5_digits)
+    net = sr.network(networks.s5_digits, model=model)
     assert not {row.tobytes() for row in np.float32(x)} & {row.tobytes() for row in np.float32(x_test)}
-    calibration = sr.calibrate(model, inputs(model, x))
+    calibration = sr.calibrate(model, net.layer_inputs(model, x))
     small = sr.eliminate(model, calibration, ratio=0.8, feedthrough=True)
     if method == "balanced":
         small = sr.reduction.balance_calibrated(model, calibration, small.orders)
-        small = sr.reduction.recalibrate(model, small, [x], inputs, feedthrough=True)
+        small = sr.reduction.refit_network(net, small, [x], feedthrough=True)
     elif method == "compress":
-        small = sr.compress(model, [x], inputs, networks.s5_digits, ratio=0.8, refine=3)
+        small = sr.compress(net, [x], ratio=0.8, finish=None).model
     assert sum(small.orders.values()) == 51
     agreed = (networks.s5_digits(small, x_test).argmax(1) == y).sum()
     assert agreed >= 355 - 0.005 * len(y)
@@ -120,11 +153,13 @@ def test_bad_calls_are_named():
     r = recorded(LRU)
     first = next(iter(r.model))
     with pytest.raises(sr.errors.NonFiniteError, match="logits"):
-        sensitivity_of(LRU, lambda model, x: np.full(3, np.nan))
+        sensitivity_of(LRU, lambda model, x, tap=None: np.nan * r.network(model, x, tap=tap))
     with pytest.raises(sr.errors.UnknownLayerError, match="sensitivity"):
         sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity={first: 1.0})
     for wrong in (-1.0, np.nan, np.inf):
         with pytest.raises(sr.errors.SelectionError, match="sensitivity"):
             sr.eliminate(r.model, calibration_of(LRU), ratio=0.5, sensitivity=dict.fromkeys(r.model, wrong))
     with pytest.raises(sr.errors.ShapeError, match="batch"):
-        sr.compress(r.model, [], inputs_with(r.network), r.network, ratio=0.5)
+        sr.compress(net_of(r), [], ratio=0.5, finish=None)
+    with pytest.raises(sr.errors.ArgumentError, match="finish=None"):
+        sr.compress(net_of(r), [sequences(LRU)], ratio=0.5)

@@ -17,9 +17,11 @@ from support.oracles import (
     system_at,
 )
 
-from ssmreduce import DiagonalSSM, frequency_response, impulse_response, responses, simulate, simulate_chunk
+from ssmreduce import DiagonalSSM, frequency_response, impulse_response, simulate
 from ssmreduce.engines import _layer
 from ssmreduce.errors import ArrayKindError, NonFiniteError, ShapeError, UnknownNameError
+from ssmreduce.responses import _responses as responses
+from ssmreduce.responses import simulate_chunk
 
 ENGINES = pytest.mark.parametrize("engine", ["numba", "reference"])
 HALVES = pytest.mark.parametrize("bidirectional", [False, True])

@@ -121,3 +121,11 @@ def test_engines_of_libraries_refuse_numpy(engine, library):
 def test_unknown_engine():
     with pytest.raises(UnknownNameError, match="no engine 'cuda'; choose from reference, numba, .*, torch, jax"):
         scan(np.zeros(1), np.zeros((1, 1), complex), engine="cuda")
+
+
+def test_arrays_of_the_other_byte_order():
+    Lambda, inputs, state = np.array([0.5, 0.2j]), np.ones((5, 2), complex), np.ones(2, complex)
+    swapped = [a.astype(a.dtype.newbyteorder()) for a in (Lambda, inputs, state)]
+    found = scan(*swapped)
+    np.testing.assert_array_equal(found, scan(Lambda, inputs, state))
+    assert found.dtype.isnative

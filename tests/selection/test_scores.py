@@ -304,3 +304,21 @@ def test_energy_scores_of_unstable_states_are_an_accident():
     value = sr.score(model, "aire_reference")[model.layers[2]]
     assert value.argmax() == 9  # an unstable state
     np.testing.assert_allclose(value[9], 1.6672, rtol=1e-4)
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 7, 1000])
+def test_finite_horizon_energy_is_the_sum_of_the_samples(horizon, rng):
+    poles = np.array([0.5, 0.999j, 1.0, -1.0, np.exp(0.3j), 1.001, 0.0, 1 - 1e-12])
+    n = poles.size
+    ssm = sr.DiagonalSSM(poles, rng.standard_normal((n, 2)), rng.standard_normal((3, n)) + 1j, np.zeros((3, 2)))
+    powers = np.abs(poles[:, None]) ** np.arange(horizon)
+    expected = (powers**2).sum(axis=1) * (np.abs(ssm.B) ** 2).sum(axis=1) * (np.abs(ssm.C) ** 2).sum(axis=0)
+    got = sr.selection.finite_horizon_h2(horizon)(ssm)
+    np.testing.assert_allclose(got, expected, rtol=1e-9)
+
+
+def test_finite_horizon_scores_of_poles_on_and_outside_the_circle_are_finite():
+    ssm = sr.DiagonalSSM([1.0, 3.0], [[1.0], [1.0]], [[1.0, 1.0]], [[0.0]])
+    assert np.isfinite(sr.selection.finite_horizon_h2(100_000)(ssm)).all()
+    with pytest.raises(SelectionError, match="positive number of samples, got 0"):
+        sr.selection.finite_horizon_h2(0)

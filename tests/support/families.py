@@ -113,12 +113,17 @@ class Case:
     adapter: Adapter
     leaves: Callable
     output: Callable
+    holds: tuple[str, ...] = ()  # changes of a system that the family must be able to hold
+    optional: tuple[str, ...] = ()  # tensors without which it is another layer of the same family
+    reader: Adapter | None = None  # reads what is written, where the family cannot hold a smaller layer
 
     def params(self, rng, dtype="float32", prefix="params/encoder/layers_0/seq/"):
         narrow = {"float32": (np.float32, np.complex64), "float64": (np.float64, np.complex128)}[dtype]
         separator = "." if prefix.endswith(".") or not prefix else "/"
         return {
-            prefix + leaf.replace(".", separator): value.astype(narrow[np.iscomplexobj(value)])
+            prefix + leaf.replace(".", separator): value
+            if value.dtype.kind == "i"
+            else value.astype(narrow[np.iscomplexobj(value)])
             for leaf, value in self.leaves(rng).items()
         }
 

@@ -103,7 +103,7 @@ def loop_simulate(ssm, u, state=None, state_reverse=None, *, strict=False):
     shape = (*lead, *ssm.batch, n)
     state = np.zeros(shape, complex) if state is None else np.array(state)
     state_reverse = np.zeros(shape, complex) if state_reverse is None else np.array(state_reverse)
-    y = np.zeros((*lead, length, int(np.prod(ssm.batch, dtype=int)) * p))
+    y = np.zeros((*lead, length, ssm.systems * p))
     for row in np.ndindex(*lead):
         for number, index in enumerate(np.ndindex(*ssm.batch)):
             one = system_at(ssm, index)

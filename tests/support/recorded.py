@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import cache
 
-import networks
 import numpy as np
 
 import ssmreduce as sr
+from ssmreduce import networks
 from support.paths import DATA
 
 RATIOS = tuple(range(0, 100, 10))
@@ -69,7 +69,7 @@ def sequences(name):
 @cache
 def inputs_of(name, count=300):
     r = recorded(name)
-    return networks.layer_inputs(r.network, r.model, sequences(name)[:count])
+    return networks.NumpyNetwork(r.network, model=r.model).layer_inputs(r.model, sequences(name)[:count])
 
 
 @cache
@@ -77,5 +77,6 @@ def calibration_of(name):
     return sr.calibrate(recorded(name).model, inputs_of(name))
 
 
-def inputs_with(network):
-    return lambda model, x: networks.layer_inputs(network, model, x)
+def net_of(r):
+    """The network of a recording, in NumPy."""
+    return sr.network(r.network, model=r.model)

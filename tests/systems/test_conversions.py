@@ -5,7 +5,7 @@ import scipy.signal
 from support.oracles import random_ssm
 
 import ssmreduce as sr
-from ssmreduce.errors import NotRepresentableError, ShapeError
+from ssmreduce.errors import NotRepresentableError, PrecisionWarning, ShapeError
 
 OMEGA = np.linspace(0.0, np.pi, 17)
 
@@ -124,3 +124,11 @@ def test_static_gains_have_no_states():
     assert ssm.order == 0
     assert sr.systems.to_state_space(ssm).A.shape == (0, 0)
     np.testing.assert_array_equal(ssm.D, [[2.0]])
+
+
+def test_poles_that_round_inside_the_circle_warn():
+    turned = np.array([[np.cos(1.0), -np.sin(1.0)], [np.sin(1.0), np.cos(1.0)]])
+    system = sr.StateSpace(turned * (1.0 - 3e-16), [[1.0], [0.0]], [[1.0, 0.0]], [[0.0]])
+    for call in (sr.systems.from_state_space, sr.h2_norm, sr.hinf_norm):
+        with pytest.warns(PrecisionWarning, match="on the unit circle to working precision"):
+            call(system)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from support.oracles import complex_normal, mp_one_minus_abs
 
-from ssmreduce import bilinear, inverse_bilinear, inverse_zoh, zoh
 from ssmreduce._support.arrays import one_minus_abs
+from ssmreduce.systems import bilinear, inverse_bilinear, inverse_zoh, zoh
 
 EPS = np.finfo(float).eps
 POLES = np.array(

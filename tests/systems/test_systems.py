@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from support.oracles import assert_same_bits, complex_normal, converted, random_ssm, system_at
 
-from ssmreduce import DiagonalSSM, StateSpace, unstable_states
+from ssmreduce import DiagonalSSM, StateSpace
 from ssmreduce.errors import ArrayKindError, NonFiniteError, ShapeError, SSMReduceError
-from ssmreduce.systems._systems import take_states
+from ssmreduce.systems import unstable_states
+from ssmreduce.systems._states import take_states
 
 MATRICES = ("Lambda", "B", "C", "D", "C_reverse")
 

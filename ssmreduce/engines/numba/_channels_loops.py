@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from ._channels_ir import feed_through, load, respond, store
 from ._wide_ir import address, fence
 
@@ -15,7 +15,7 @@ PANEL = 16  # blocks that are copied at once
 WORK = 32 * COLUMNS  # vectors of states before groups, taken at once: their tables stay in the first-level cache
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _load(shape: Any, tiles: np.ndarray, rows: np.ndarray, at: int, stride: int, steps: int, width: int) -> None:
     """Rows of `width` channels from index `at` on into tiles, one a block; lanes beyond them are left alone."""
     lanes, item, into, begin = len(shape[3]), rows.itemsize, address(tiles, 0), address(rows, at)
@@ -26,7 +26,7 @@ def _load(shape: Any, tiles: np.ndarray, rows: np.ndarray, at: int, stride: int,
             tiles[(c // lanes * CHUNK + k) * lanes + c % lanes] = rows[at + k * stride + c]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _store(
     shape: Any, rows: np.ndarray, tiles: np.ndarray, at: int, stride: int, steps: int, width: int, stream: bool
 ) -> None:
@@ -39,7 +39,7 @@ def _store(
             rows[at + k * stride + c] = tiles[(c // lanes * CHUNK + k) * lanes + c % lanes]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _exchange(
     states: np.ndarray, values: np.ndarray, factors: np.ndarray, blocks: tuple[int, int], enter: bool
 ) -> None:
@@ -55,7 +55,7 @@ def _exchange(
                 values[s, i] = factors[s, i] * complex(states[block, 2 * i, lane], states[block, 2 * i + 1, lane])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _run(shape, tables, block, sizes, y, u, places, runs, add, ahead):
     """Respond over `runs` times the steps of a shape in one block of channels; y += ... if `add`.
 
@@ -80,7 +80,7 @@ def _run(shape, tables, block, sizes, y, u, places, runs, add, ahead):
         following += units * runs * pace * stride
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def respond_in_blocks(shapes, tables, u, y, state, folding, states, tiles, work, part, reverse, stream):
     """Respond in the blocks of channels part[0] ... part[1] - 1, counted through all rows; y += ... if `reverse`.
 

@@ -1,8 +1,8 @@
 """The Numba engine: compiled on first use, cached on disk, host arrays only."""
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from .._layer import BlockedProducts, Layer, Products
 from . import _channels, _host, _wide
 from ._scan_ir import CHAINS, WIDTH, scan_many, scan_one
@@ -10,7 +10,7 @@ from ._scan_ir import CHAINS, WIDTH, scan_many, scan_one
 _TILE = 64  # steps that all chains of a sequence take before the next ones
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _scan_in_place(Lambda: np.ndarray, states: np.ndarray, carry: np.ndarray, reverse: bool) -> None:
     """Pairs of reals: Lambda (S, 2 n), states (S R, L, 2 n), carry (S R, 2 n), which holds the last states then."""
     sequences, length, width = states.shape

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._support.threads import thread_count, together
+from ..._support.threads import TooFewThreads, thread_count, together
 from .._layer import Layer, Response, require_finite_where
 from . import _host
 from ._memory import LINE, aligned_copy, aligned_empty, own_memory, past_caches
@@ -13,6 +13,7 @@ from ._wide_loops import respond
 _CHUNK_BYTES = 2**18  # rows of one chunk: with the weights of a panel they stay in the second-level cache
 _ALIAS = 2**12  # bytes: rows a multiple of it apart share a set of the first-level cache
 _LARGEST_POWER = 1e30  # far below the overflow of single precision
+_NOBODY_WAITS = 2**62  # larger than any number of meetings
 _WASTE = 2.0  # padded over true work of each of many systems; beyond it matrix products are faster
 
 
@@ -120,7 +121,14 @@ class Tiles:
                 item = share.threads * share.each + team
                 answer((item, item + 1), (member, share.team), teams[team])
 
-        together(work, share.threads)
+        def give_up() -> None:  # a member that waits at a counter waits no longer
+            for space in teams:
+                space.counter[0] = _NOBODY_WAITS
+
+        try:
+            together(work, share.threads, give_up)
+        except TooFewThreads:
+            return self.run(u, state, state_reverse, strict=strict, threads=1)
         last = [states for _, states, _ in runs]
         require_finite_where(last[0], u)
         return Response(y, last[0], last[1] if self.reverse else None)

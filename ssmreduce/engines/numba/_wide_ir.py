@@ -8,10 +8,10 @@ is part of it. ``lanes`` has as many entries as a vector has numbers, ``steps`` 
 import sys
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import extending, types
 
+from ..._support.compiled import compiled
 from ._vector_ir import bypass, fetch, fma, rotated
 
 intrinsic: Any = extending.intrinsic  # a call leaves out the first parameter, which a type checker cannot know
@@ -232,7 +232,7 @@ def _arrived(typing, counter):
     return types.int64(counter), codegen
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def meet(counter, met, members):
     """Wait until all members of a team have met once more than before; the number of meetings."""
     if members == 1:

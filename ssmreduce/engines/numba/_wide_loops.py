@@ -10,14 +10,13 @@ C       (S, panels of outputs, k, 2 lanes), and D below it where D is not diagon
 scale   factors of what the sums of each panel of outputs are added to, 2 lanes each, and at the end 2 lanes of ones
 """
 
-import numba
-
+from ..._support.compiled import compiled
 from ._wide_ir import address, drive, fence, meet, observe
 
 _DEPTH = 256  # numbers that are summed in a row; longer sums lose digits of single precision
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _copy_inputs(u, where, reverse, rows, layout, share):
     """Copy the inputs of a share (start, stop) of a chunk's steps into its rows; in reverse, the last step first."""
     (row, first, system), (stride, column, inputs) = where, layout
@@ -30,7 +29,7 @@ def _copy_inputs(u, where, reverse, rows, layout, share):
             target[j] = source[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _drive_panel(tile, weights, index, source, rows, layout, at, count, carry, ahead):
     """States of one panel, at a column of the rows, over a chunk; `carry` holds them before it and after a full one.
 
@@ -51,7 +50,7 @@ def _drive_panel(tile, weights, index, source, rows, layout, at, count, carry, a
             drive(lanes, few, read, states, *places, *fetched)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _observe_panel(tile, C, scale, index, source, rows, layout, part, count, y, target, way, scratch):
     """Outputs of one panel over the tiles part[0] ... part[1] - 1 of a chunk.
 
@@ -92,14 +91,14 @@ def _observe_panel(tile, C, scale, index, source, rows, layout, part, count, y, 
             _move((scratch, 0, pair), (y, at, y_stride), valid, wide)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _move(source, target, steps, width):
     for i in range(steps):
         for j in range(width):
             target[0][target[1] + i * target[2] + j] = source[0][source[1] + i * source[2] + j]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _load_states(states, carry, panels, lanes):
     """Spread states (n, 2) over some panels."""
     for i in range(panels[0] * lanes, panels[1] * lanes):
@@ -108,19 +107,19 @@ def _load_states(states, carry, panels, lanes):
         carry[at + lanes] = states[i, 1] if i < states.shape[0] else 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _store_states(row, states, panels, lanes):
     for i in range(panels[0] * lanes, min(panels[1] * lanes, states.shape[0])):
         at = i // lanes * 2 * lanes + i % lanes
         states[i, 0], states[i, 1] = row[at], row[at + lanes]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _part(count, member, members):
     return count * member // members, count * (member + 1) // members
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def respond(tile, u, y, states, B, powers, leaps, C, scale, rows, carry, scratch, counter, plan):
     """Run the items start ... stop - 1, each a sequence through a system, as one member of a team.
 

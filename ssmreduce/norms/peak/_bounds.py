@@ -2,9 +2,9 @@
 
 import math
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from ._circle import Point
 
 _UNIT = 2.0**-53
@@ -17,7 +17,7 @@ _POWER_STEPS = 10
 _WIDE = 32  # order from which that is cheaper than eigenvalues
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _add_angle(re: float, im: float, x: float, y: float, quarters: int) -> tuple[float, float, int]:
     """Multiply by x + j y (x > 0) and turn back into the right half plane, counting the quarter turns."""
     re, im = re * x - im * y, re * y + im * x
@@ -28,7 +28,7 @@ def _add_angle(re: float, im: float, x: float, y: float, quarters: int) -> tuple
     return re, im, quarters
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _is_new(order: np.ndarray, i: int, poles: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> bool:
     """Whether state order[i] brings a pole that none before it has; `order` is that of the real parts."""
     pole = poles[order[i]]
@@ -43,7 +43,7 @@ def _is_new(order: np.ndarray, i: int, poles: np.ndarray, weights: np.ndarray, c
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def phases(poles: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """How many poles each state adds to the phase; those of the upper half plane by angle, the angles, their number.
 
@@ -71,7 +71,7 @@ def phases(poles: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return counts, anchors, angles, numbers
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _respond(
     point: Point,
     poles: np.ndarray,
@@ -125,7 +125,7 @@ def _respond(
     return phase, slope, total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _transfer(E: np.ndarray, F: np.ndarray, D: np.ndarray, work: tuple) -> None:
     """G = D + E Re W + j F Im W, with E the sum and F the difference of the output matrices of both halves."""
     W_re, W_im, G_re, G_im, G = work[0], work[1], work[2], work[3], work[4]
@@ -144,7 +144,7 @@ def _transfer(E: np.ndarray, F: np.ndarray, D: np.ndarray, work: tuple) -> None:
             G[i, j] = complex(D[i, j] + G_re[i, j], G_im[i, j])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _is_positive_definite(H: np.ndarray, shift: float) -> bool:
     """Whether shift I - H has a Cholesky factor."""
     matrix = -H
@@ -157,7 +157,7 @@ def _is_positive_definite(H: np.ndarray, shift: float) -> bool:
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _rayleigh(H: np.ndarray, x: np.ndarray) -> float:
     """Lower bound of the largest eigenvalue by power steps from x, which is overwritten."""
     value = 0.0
@@ -176,7 +176,7 @@ def _rayleigh(H: np.ndarray, x: np.ndarray) -> float:
     return value
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _square_sum(matrix: np.ndarray) -> float:
     total = 0.0
     for i in range(matrix.shape[0]):
@@ -185,7 +185,7 @@ def _square_sum(matrix: np.ndarray) -> float:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _gram(G: np.ndarray, conj: np.ndarray, H: np.ndarray) -> None:
     """The smaller one of G G^* and the conjugate of G^* G."""
     for i in range(G.shape[0]):
@@ -197,7 +197,7 @@ def _gram(G: np.ndarray, conj: np.ndarray, H: np.ndarray) -> None:
         np.dot(G.T, conj, H)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _largest_singular_value(G: np.ndarray, conj: np.ndarray, H: np.ndarray, x: np.ndarray, best: float) -> tuple:
     """Largest singular value, or an upper bound well below `best` (then False); overwrites the other arrays.
 
@@ -223,7 +223,7 @@ def _largest_singular_value(G: np.ndarray, conj: np.ndarray, H: np.ndarray, x: n
     return math.sqrt(max(0.0, np.linalg.eigvalsh(H)[-1])), True
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def interval_bound(a: float, b: float, width: float) -> float:
     """Largest peak that the samples a and b allow between them, `width` (rad) apart in phase.
 
@@ -238,7 +238,7 @@ def interval_bound(a: float, b: float, width: float) -> float:
     return math.sqrt((a - b) ** 2 + 4.0 * a * b * s * s) / math.sin(0.5 * width) * (1.0 + 16.0 * _UNIT)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _target(a: float, b: float, width: float, bound: float) -> float:
     """Share of the interval at which the bound would be attained."""
     if bound >= _UNBOUNDED or bound <= max(a, b):
@@ -247,7 +247,7 @@ def _target(a: float, b: float, width: float, bound: float) -> float:
     return min(0.9, max(0.1, share))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _place(share: float, angle: float, width: float, slope_a: float, slope_b: float) -> float:
     """Angle at which the phase has made `share` of its way: monotone rational interpolation (Gregory, Delbourgo)."""
     s, t = angle / width, share * (1.0 - share)
@@ -255,7 +255,7 @@ def _place(share: float, angle: float, width: float, slope_a: float, slope_b: fl
     return angle * (s * share * share + d0 * t) / (s + (d0 + d1 - 2.0 * s) * t)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _push(heap: np.ndarray, keys: np.ndarray, size: int, item: int) -> int:
     k = size
     while k > 0:
@@ -268,7 +268,7 @@ def _push(heap: np.ndarray, keys: np.ndarray, size: int, item: int) -> int:
     return size + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pop(heap: np.ndarray, keys: np.ndarray, size: int) -> int:
     """Remove the top (the caller has read it)."""
     size -= 1

@@ -11,11 +11,12 @@ class PeakGain:
     Attributes
     ----------
     gain : float
-        Gain reached at `omega`: the peak gain, up to ``upper / gain - 1`` at most. A proven lower bound.
+        Gain reached at `omega`: the peak gain, up to ``upper / gain - 1`` at most. A proven lower bound (of a
+        `StateSpace` up to the rounding of its response).
     omega : float
         Where it is reached, rad/sample in [0, pi].
     upper : float
-        Proven upper bound.
+        Upper bound, proven unless the method is ``"level-set"``.
     samples : int
         Frequency samples taken.
     method : str

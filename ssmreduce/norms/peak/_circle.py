@@ -2,15 +2,15 @@
 
 import math
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from ..._support.exact import cdd_mul, conjugate, dd_add, dd_div, dd_mul, two_product, two_sum
 
 Point = tuple[float, float, float, float]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _project(re: float, im: float, re_low: float, im_low: float) -> Point:
     """Move a point that lies within 1e-15 of the circle onto it, along its radius."""
     a, a_error = two_product(re, re)
@@ -22,7 +22,7 @@ def _project(re: float, im: float, re_low: float, im_low: float) -> Point:
     return re, im, re_low, im_low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def direction(value: complex) -> Point:
     """Direction value / abs(value)."""
     scale = 1.0 / abs(value)
@@ -31,7 +31,7 @@ def direction(value: complex) -> Point:
     return _project(re, im, re_low, im_low)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def turn(point: Point, angle: float) -> Point:
     """The point turned by an angle (rad), which is kept to its own relative precision however small it is."""
     re, im, re_low, im_low = point
@@ -44,7 +44,7 @@ def turn(point: Point, angle: float) -> Point:
     return _project(re, im, re_low, im_low)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def angle_between(a: Point, b: Point) -> float:
     """Angle (rad, >= 0) from a to b."""
     re = (b[0] - a[0]) + (b[2] - a[2])
@@ -55,7 +55,7 @@ def angle_between(a: Point, b: Point) -> float:
     return 2.0 * math.asin(0.5 * chord)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _dot(row: np.ndarray, vector: np.ndarray) -> tuple:
     """Sum of row * vector (complex) in double-double."""
     re: tuple[float, float] = (0.0, 0.0)
@@ -69,7 +69,7 @@ def _dot(row: np.ndarray, vector: np.ndarray) -> tuple:
     return re, im
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _real_dot(row: np.ndarray, vector: np.ndarray) -> tuple:
     """Sum of row * vector (real, complex) in double-double."""
     re: tuple[float, float] = (0.0, 0.0)
@@ -80,7 +80,7 @@ def _real_dot(row: np.ndarray, vector: np.ndarray) -> tuple:
     return re, im
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _pole_term(point: Point, pole: complex, residue: tuple) -> tuple:
     """Partial fraction residue / (z - pole) in double-double."""
     x = dd_add((point[0], point[2]), (-pole.real, 0.0))
@@ -90,7 +90,7 @@ def _pole_term(point: Point, pole: complex, residue: tuple) -> tuple:
     return dd_div(re, square), dd_div(im, square)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _half(point: Point, poles: np.ndarray, B: np.ndarray, C: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple:
     """u^* [sum over stored states and their conjugates of c_i b_i z / (z - lambda_i)] v in double-double."""
     left, right = np.conj(u), np.conj(v)
@@ -106,7 +106,7 @@ def _half(point: Point, poles: np.ndarray, B: np.ndarray, C: np.ndarray, u: np.n
     return cdd_mul((re, im), ((point[0], point[2]), (point[1], point[3])))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def proven_gain(
     point: Point,
     poles: np.ndarray,

@@ -1,8 +1,8 @@
 """The partition of the half circle that a search refines: samples, intervals, their bounds, and a heap of open ones."""
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from ._bounds import _place, _target, interval_bound
 from ._circle import Point, angle_between, direction, turn
 
@@ -11,7 +11,7 @@ _CROWDED = 3.5  # phase (rad) above which an interval is split at the angle of a
 _STORED, _INTERVALS, _OPEN, _USED = 0, 1, 2, 3
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _tree(size: int) -> tuple:
     """Points and values of the samples, the intervals between them, their bounds, and a heap of those left open."""
     return (  # pages that are not touched cost nothing
@@ -23,31 +23,31 @@ def _tree(size: int) -> tuple:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _point(points: np.ndarray, k: int) -> Point:
     return points[k, 0], points[k, 1], points[k, 2], points[k, 3]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _store(k: int, point: Point, found: tuple, points: np.ndarray, values: np.ndarray) -> None:
     for j in range(4):
         points[k, j] = point[j]
     values[k, 0], values[k, 1], values[k, 2] = found[0], found[1], found[3]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _set(intervals: np.ndarray, i: int, a: int, b: int, low: int, high: int) -> None:
     """Interval i lies between the samples a and b and holds the pole angles low ... high - 1."""
     intervals[i, 0], intervals[i, 1], intervals[i, 2], intervals[i, 3] = a, b, low, high
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _bound(values: np.ndarray, a: int, b: int, slack: float, halves: int) -> float:
     width = halves * (values[b, 0] - values[a, 0]) + slack
     return interval_bound(values[a, 2], values[b, 2], width)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _anchor_split(angles: np.ndarray, low: int, high: int, angle: float) -> int:
     """First of the pole angles low ... high - 1 that lies beyond an angle."""
     while low < high:
@@ -59,7 +59,7 @@ def _anchor_split(angles: np.ndarray, low: int, high: int, angle: float) -> int:
     return low
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _choose(interval: np.ndarray, key: float, tree: tuple, anchors: np.ndarray, halves: int) -> tuple[Point, int, int]:
     """Where to split an interval, and the ranges of pole angles left and right of it."""
     points, values = tree[0], tree[1]
@@ -78,7 +78,7 @@ def _choose(interval: np.ndarray, key: float, tree: tuple, anchors: np.ndarray, 
     return (turn(first, onward) if onward < back else turn(last, -back)), -1, -1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _part(i: int, low: int, split: int, after: int, high: int, tree: tuple, sizes: np.ndarray, law: tuple) -> None:
     """Split interval i, of the pole angles low ... high - 1, at the sample stored last."""
     values, intervals, keys = tree[1], tree[2], tree[3]

@@ -1,6 +1,5 @@
 """Peak gain of diagonal systems by phase exclusion: the compiled search, prepared, run and scaled back."""
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -73,7 +72,7 @@ class HostSystems(NamedTuple):
 
 def scaled(ssm: DiagonalSSM) -> tuple[HostSystems, np.ndarray]:
     """Systems with B, C and D near 1, and the power of two by which the gains of each are to be multiplied."""
-    count = math.prod(ssm.batch)
+    count = ssm.systems
 
     def flat(value: Array) -> np.ndarray:
         return to_numpy(value).reshape(count, *value.shape[len(ssm.batch) :])

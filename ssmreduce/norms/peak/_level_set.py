@@ -1,7 +1,10 @@
 """Peak gain of dense systems by level sets: the two-step method of Bruinsma, Steinbuch, Boyd and Balakrishnan."""
 
+import math
+
 import numpy as np
 
+from ...errors import NonFiniteError
 from ...systems import StateSpace
 from ...systems._guards import require_stable_dense
 
@@ -38,13 +41,16 @@ def level_set_peak_gain(
     Returns
     -------
     gain, omega, upper : float
-        `upper` holds up to the rounding of the eigenvalues, which is not bounded here.
+        `gain` is reached up to the rounding of the response, which solves with :math:`zI - A`; `upper` holds up to the
+        rounding of the eigenvalues. Neither is bounded here.
     samples : int
 
     Raises
     ------
     UnstableSystemError
         A pole on or outside the unit circle.
+    NonFiniteError
+        A gain beyond the range of double precision.
 
     References
     ----------
@@ -58,6 +64,33 @@ def level_set_peak_gain(
     (2.0, 0.0)
     """
     require_stable_dense(system, "the H-infinity norm")
+    system, exponent = _scaled(system)
+    if start is not None:
+        start = math.ldexp(start[0], -exponent), start[1]
+    gain, omega, upper, samples = _searched(system, rtol, start)
+    with np.errstate(over="ignore"):
+        gain, upper = (float(np.ldexp(value, exponent)) for value in (gain, upper))
+    if not math.isfinite(upper):
+        raise NonFiniteError("the peak gain is beyond the range of double precision; scale C and D down")
+    return gain, omega, upper, samples
+
+
+def _scaled(system: StateSpace) -> tuple[StateSpace, int]:
+    """B and C of one size and D at most about 1, by powers of two, and the exponent by which all gains became smaller.
+
+    The pencil holds B B^T and C^T C, which must neither leave the range of double precision nor differ in size.
+    """
+    b, c, d = (int(np.frexp(np.abs(M).max(initial=0.0))[1]) for M in (system.B, system.C, system.D))
+    moving = system.B.any() and system.C.any()
+    exponent = max(b + c, d) if moving and system.D.any() else b + c if moving else d
+    into = (c - b - exponent) // 2 if moving else 0
+    out = -exponent - into if moving else 0
+    B, C, D = np.ldexp(system.B, into), np.ldexp(system.C, out), np.ldexp(system.D, -exponent)
+    return StateSpace(system.A, B, C, D), exponent
+
+
+def _searched(system: StateSpace, rtol: float, start: tuple[float, float] | None) -> tuple[float, float, float, int]:
+    """`level_set_peak_gain` of a scaled system."""
     if start is None:
         poles = np.linalg.eigvals(system.A)
         gain, omega, samples = _best(system, np.concatenate([[0.0, np.pi], np.abs(np.angle(poles))]))

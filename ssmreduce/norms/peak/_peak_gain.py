@@ -1,20 +1,20 @@
 """Certified peak gain and H-infinity norm of whole layers; the theory page "Peak gain" proves the bracket."""
 
 import math
-from dataclasses import replace
 
 from ..._support.arguments import real_number, whole_number
-from ..._support.arrays import Array
+from ..._support.arrays import Array, one_minus_abs, to_numpy
 from ...errors import ShapeError, UnknownNameError
 from ...systems import DiagonalSSM, StateSpace, to_state_space
 from ...systems._guards import require_causal, require_stable
 from ._bracket import PeakGain
 from ._exclusion import exclusion_budget, exclusion_peak_gain
 from ._level_set import level_set_peak_gain
-from ._wide import wide_peak_gain
+from ._wide import proven_gain_at, wide_peak_gain
 
 METHODS = ("auto", "exclusion", "level-set")
 _WIDE = 32  # inputs and outputs from which many samples cost more than the level-set method
+_SLOWEST = 1e-6  # 1 - abs(pole) below which rounding spoils the eigenvalues and samples of level sets
 _WORTH_TURNING = 48  # and from which small systems that stand for the whole one are worth their making
 
 
@@ -42,8 +42,9 @@ def peak_gain(
     method : {"auto", "exclusion", "level-set"}, default "auto"
         ``"exclusion"`` proves its bracket. ``"level-set"`` is for single causal systems, and the method for a
         `StateSpace`. ``"auto"`` takes the exclusion, for wide systems of low order on smaller systems that stand for
-        them at a level; it turns to level sets where there are at least as many inputs and outputs as real states and
-        the samples that cost as much have not closed the bracket.
+        them at a level; it turns to level sets where there are at least as many inputs and outputs as real states, no
+        pole is so close to the circle that rounding spoils them (1e-6), and the samples that cost as much have not
+        closed the bracket. The gain is proven with any of them; the upper bound of level sets is not.
     max_samples : int, optional
         Budget of frequency samples a system; when it is used up the bracket is returned as it is, which is still
         proven. Default 100 a state and 20,000 more.
@@ -101,14 +102,20 @@ def _cheapest(ssm: DiagonalSSM, rtol: float) -> PeakGain:
     n, width = ssm.order, min(ssm.inputs, ssm.outputs)
     turned = n > 0 and width >= max(_WORTH_TURNING, 4 * n * (1 + ssm.bidirectional))
     small = 2 * n if turned else width
-    levels = not ssm.bidirectional and small >= max(_WIDE, 2 * n)
+    levels = not ssm.bidirectional and small >= max(_WIDE, 2 * n) and _smallest_gap(ssm) > _SLOWEST
     budget = _worthwhile_samples(n, width, small) if levels else exclusion_budget(ssm)
     found = wide_peak_gain(ssm, rtol, budget) if turned else None
     if found is None or not (levels or _is_closed(found, rtol)):
         found = _tighter(found, exclusion_peak_gain(ssm, rtol, budget, 1))
     if levels and not _is_closed(found, rtol):
         found = _tighter(found, _by_level_sets(ssm, rtol, (found.gain, found.omega)))
+        if not _is_closed(found, rtol):  # the gain that level sets have found is less than they took it for
+            found = _tighter(found, exclusion_peak_gain(ssm, rtol, exclusion_budget(ssm), 1))
     return found
+
+
+def _smallest_gap(ssm: DiagonalSSM) -> float:
+    return float(one_minus_abs(to_numpy(ssm.Lambda)).min(initial=1.0))
 
 
 def _worthwhile_samples(n: int, width: int, small: int) -> int:
@@ -121,17 +128,22 @@ def _is_closed(peak: PeakGain, rtol: float) -> bool:
 
 
 def _tighter(first: PeakGain | None, second: PeakGain) -> PeakGain:
+    """The larger lower and the smaller upper bound; the result has the method of its upper bound."""
     if first is None:
         return second
-    best = second if second.upper * first.gain < first.upper * second.gain else first
-    return replace(best, samples=first.samples + second.samples)
+    low = second if second.gain > first.gain else first
+    high = second if second.upper < first.upper else first
+    samples = first.samples + second.samples
+    return PeakGain(low.gain, low.omega, max(high.upper, low.gain), samples, high.method)
 
 
 def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | None = None) -> PeakGain:
     require_causal(ssm, "the level-set method")
     if ssm.batch:
         raise ShapeError(f"level sets take one system, not {ssm!r}; leave out the method, or take them one by one")
-    return PeakGain(*level_set_peak_gain(to_state_space(ssm), rtol, start), method="level-set")
+    _, omega, upper, samples = level_set_peak_gain(to_state_space(ssm), rtol, start)
+    gain = proven_gain_at(ssm, omega)
+    return PeakGain(gain, omega, max(upper, gain), samples, "level-set")
 
 
 def hinf_norm(ssm: DiagonalSSM | StateSpace, *, rtol: float = 1e-6, threads: int | None = None) -> Array:

@@ -2,9 +2,9 @@
 
 import math
 
-import numba
 import numpy as np
 
+from ..._support.compiled import compiled
 from ._bounds import _UNBOUNDED, _UNIT, _largest_singular_value, _pop, _push, _respond, _transfer
 from ._circle import Point, proven_gain, turn
 from ._cover import _INTERVALS, _OPEN, _STORED, _USED, _anchor_split, _bound, _choose, _part, _set, _store, _tree
@@ -14,7 +14,7 @@ _WIDEST = 0.3  # step (rad of phase) of the first parabola through a peak; the l
 _SLOPE, _GAIN, _HIGHEST, _STUCK = 4, 5, 6, 7  # after its best point: slope and gain there, bounds that stand
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[float, float, float, float]:
     """Phase, slope, gain (-1 where only bounded) and an upper bound of the gain that includes rounding."""
     poles, gaps, counts, weights, B, E, F, D, scale = system
@@ -27,7 +27,7 @@ def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[floa
     return phase, slope, gain if exact else -1.0, gain * (1.0 + relative * _UNIT) + error
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _polish(point: Point, step: float, levels: int, exactly: float, system: tuple, work: tuple) -> tuple[Point, int]:
     """Climb to the local peak near a sample by parabolas, each of the `levels` ten times narrower than the last.
 
@@ -63,7 +63,7 @@ def _polish(point: Point, step: float, levels: int, exactly: float, system: tupl
     return point, used
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _workspace(n: int, m: int, p: int) -> tuple:
     small = min(p, m)
     return (
@@ -78,7 +78,7 @@ def _workspace(n: int, m: int, p: int) -> tuple:
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _note(state: np.ndarray, point: Point, found: tuple) -> None:
     """Take a sample for the best one."""
     for j in range(4):
@@ -86,12 +86,12 @@ def _note(state: np.ndarray, point: Point, found: tuple) -> None:
     state[_SLOPE], state[_GAIN] = found[1], found[2]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _best(state: np.ndarray) -> Point:
     return state[0], state[1], state[2], state[3]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _start(
     system: tuple, work: tuple, tree: tuple, sizes: np.ndarray, state: np.ndarray, crowd: int, law: tuple
 ) -> None:
@@ -110,7 +110,7 @@ def _start(
     sizes[_OPEN] = _push(tree[4], tree[3], 0, 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _climb(
     system: tuple,
     work: tuple,
@@ -143,7 +143,7 @@ def _climb(
             return
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _split(
     system: tuple,
     work: tuple,
@@ -188,7 +188,7 @@ def _split(
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _prove(point: Point, system: tuple, outputs: tuple, work: tuple) -> float:
     """Proven lower bound of the gain at a point."""
     _sample(point, system, work, 0.0)
@@ -203,7 +203,7 @@ def _prove(point: Point, system: tuple, outputs: tuple, work: tuple) -> float:
     return proven_gain(point, system[0], system[4], outputs[0], outputs[1], system[7], u, v)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def peak_gain(
     system: tuple,
     outputs: tuple,
@@ -264,7 +264,7 @@ def peak_gain(
     return proven, max(upper, proven), sizes[_USED], best
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def peak_gains(
     arrays: tuple,
     anchors: np.ndarray,
@@ -291,7 +291,7 @@ def peak_gains(
             found[s, 3 + j] = point[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:
     """Transfer matrix of the first system at one point of the circle."""
     poles, gaps, counts, weights, B, E, F, D = arrays[:8]

@@ -62,6 +62,16 @@ def wide_peak_gain(ssm: DiagonalSSM, rtol: float, budget: int) -> PeakGain | Non
     return None
 
 
+def proven_gain_at(ssm: DiagonalSSM, omega: float) -> float:
+    """Proven lower bound of the gain of a single system at the point of the circle that is nearest to an angle."""
+    from . import _circle
+
+    systems, exponent = scaled(ssm)
+    search = ExclusionSearch(systems)
+    point = np.array(_circle.direction(complex(np.cos(omega), np.sin(omega))))
+    return float(np.ldexp(_Sample.at(search, point).proven(search), exponent[0]))
+
+
 @dataclass(frozen=True, eq=False)
 class _Sample:
     """Gain of a system at a point of the circle, and its singular vectors."""

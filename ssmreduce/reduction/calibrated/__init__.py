@@ -4,10 +4,11 @@ from ._balanced import balance_calibrated
 from ._compress import compress
 from ._elimination import EliminationPath, LayerPath, eliminate, elimination_path, elimination_scores
 from ._refit import refit
-from ._search import Search, SearchPoint, search
+from ._search import Search, SearchPoint, search_model
+from ._search_network import search, search_network
 from ._selective import Candidate, SelectiveCompression, compress_selective, search_selective
 from ._sensitivity import output_sensitivity
-from ._sequential import recalibrate
+from ._sequential import refit_network
 
 __all__ = [
     "Candidate",
@@ -23,8 +24,10 @@ __all__ = [
     "elimination_path",
     "elimination_scores",
     "output_sensitivity",
-    "recalibrate",
     "refit",
+    "refit_network",
     "search",
+    "search_model",
+    "search_network",
     "search_selective",
 ]

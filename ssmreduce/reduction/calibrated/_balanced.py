@@ -40,7 +40,7 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
     Returns
     -------
     SSMModel
-        With re-realised layers, whose outputs are the projected ones: fit them with `recalibrate`.
+        With re-realised layers, whose outputs are the projected ones: fit them with `refit_network`.
 
     Raises
     ------

@@ -1,84 +1,304 @@
-"""The whole of calibrated elimination in one call, where the network can be run."""
+"""A smaller network from unlabelled sequences, in one call."""
 
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..._support.arguments import require_batches, require_callable, require_kind
-from ...calibration import calibrate
-from ...errors import ShapeError
-from ...models import SSMModel
-from ...models._model import MODEL_ADVICE
+import numpy as np
+
+from ..._support.arguments import real_number, whole_number
+from ...calibration import Calibration
+from ...errors import ArgumentError, NotRepresentableError, SelectionError, UnknownNameError
+from ...models import SSMModel, replace_system
+from ...models._model import overwrite_states
+from ...networks import RECORD, Network, network
+from ._coordinates import ModelCoordinates
 from ._elimination import eliminate
-from ._sensitivity import Outputs, output_sensitivity
-from ._sequential import LayerInputs, recalibrate
+from ._finish import OutputError, adam, pieces
+from ._gauss_newton import gauss_newton
+from ._network_data import Part, batch_list, kept_apart, moments_of, recorded, summed
+from ._progress import Progress, named, shown
+from ._sequential import refit_parts
+
+METHODS = ("eliminate", "sequential")
+FINISHES = ("adam", "gauss_newton", None)
+_FULL_RATE = (
+    0.25  # relative squared output error of a start from which Adam's full rate is used; less, the nearer it is
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How `compress` makes a network smaller; its options, see there."""
+
+    method: str = "sequential"
+    finish: str | None = "adam"
+    scope: str = "layer"
+    min_states: int = 1
+    refine: int = 0
+    steps: int = 400
+    rate: float = 0.06
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UnknownNameError(f"there is no method {self.method!r}; choose from {', '.join(METHODS)}")
+        if self.finish not in FINISHES:
+            raise UnknownNameError(f"there is no finish {self.finish!r}; choose from {', '.join(map(str, FINISHES))}")
+        for name in ("min_states", "refine", "steps", "seed"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name))
+        if not 0 < real_number(self.rate, "rate") < np.inf:
+            raise SelectionError(f"rate must be a positive number, got {self.rate}")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Sequences to fit on and sequences kept apart, with what the original makes of them."""
+
+    net: Network
+    fit: Sequence[Part]
+    apart: Sequence[Part]
+    error: OutputError
+    calibration: Calibration
+
+    def agreement(self, model: SSMModel) -> float:
+        """Share of the outputs kept apart that have the largest entry where the original has it.
+
+        Of outputs that are no logits: 1 minus the root of their mean relative squared error.
+        """
+        if not self.error.logits:
+            return 1.0 - float(np.sqrt(self.error.mean(self.net, model, self.apart)))
+        same = [self.net.outputs(model, p.batch).argmax(-1) == p.outputs.argmax(-1) for p in self.apart]
+        return float(np.concatenate([np.ravel(part) for part in same]).mean())
 
 
 def compress(
-    model: SSMModel,
-    batches: Sequence[Any],
-    layer_inputs: LayerInputs,
-    outputs: Outputs,
+    obj: Any,
+    batches: Iterable[Any],
     *,
-    ratio: float,
+    ratio: float = 0.8,
+    method: str = "sequential",
+    finish: str | None = "adam",
     scope: str = "layer",
-    refine: int = 60,
-    progress: Callable[[int, int], None] | None = None,
-) -> SSMModel:
-    """Smaller model from unlabelled data, by the steps that lose least on trained networks.
+    min_states: int = 1,
+    refine: int = 0,
+    steps: int = 400,
+    rate: float = 0.06,
+    apart: float = 0.2,
+    logits: bool | None = None,
+    seed: int = 0,
+    progress: bool | Progress | None = None,
+    **options: Any,
+) -> Any:
+    r"""Smaller network from unlabelled sequences.
 
-    `calibrate`, `output_sensitivity`, `eliminate` with the orders that it allots, and `recalibrate` with refinement; C
-    and D are fitted throughout.
+    States leave by their cost on the data (`eliminate`), the outputs of the layers are fitted one after the other
+    (`refit_network`), and all parameters of the layers' systems are moved together until the network's outputs match
+    the original's. What is done is kept only if it lowers the output error on sequences that are kept apart.
 
     Parameters
     ----------
-    model : SSMModel
-    batches : sequence
-        Unlabelled data, a few hundred sequences, each batch whatever `layer_inputs` and `outputs` take.
-    layer_inputs : callable
-        ``layer_inputs(model, batch)`` runs the whole network with the systems of `model` and returns the inputs of all
-        its layers: layer name -> array (batch, L, width).
-    outputs : callable
-        ``outputs(model, batch)`` returns the output of the whole network, such as the logits.
-    ratio : float
+    obj : torch.nn.Module, flax.linen.Module, equinox.Module or Network
+        The trained network, which is not changed.
+    batches : iterable
+        Unlabelled data, a few hundred sequences or more: a list of batches or a data loader. A batch is what the
+        network takes, or a tuple, list or dictionary that has it as its first element (`inputs` says which else), such
+        as one with labels, which are not looked at.
+    ratio : float, default 0.8
         Share of all states to drop, in [0, 1).
+    method : {"sequential", "eliminate"}
+        ``eliminate`` leaves out `refit_network`.
+    finish : {"adam", "gauss_newton", None}
+        How the outputs are matched; ``gauss_newton`` is for very few states. None leaves the finish out; a network
+        that cannot be differentiated (a NumPy function) needs that.
     scope : {"layer", "system"}
-        As in `eliminate`.
-    refine : int, default 60
-        As in `recalibrate`.
-    progress : callable, optional
-        As in `recalibrate`.
+        ``system``: the features of S4D keep the same number of states each, which the family's own code needs; by
+        default each keeps its own number, down to none.
+    min_states : int, default 1
+        Every layer keeps at least this many.
+    refine : int, default 0
+        As in `refit_network`.
+    steps : int, default 400
+        Steps of Adam.
+    rate : float, default 0.06
+        Its largest learning rate, in coordinates in which a step of 1 changes an output by its own root mean square;
+        less where the start is close already.
+    apart : float, default 0.2
+        Share of the sequences that is kept apart, to decide what is kept.
+    logits : bool, optional
+        Whether the outputs are logits, of which a common constant does not count. By default they are if they have
+        shape (batch, classes) with two classes or more; give False for forecasts of several numbers.
+    seed : int, default 0
+        Of the sequences that are kept apart and of the order of the steps.
+    progress : bool or callable, optional
+        True for a bar, False for none, or a function of (text, done, total). By default a bar on a terminal.
+    **options
+        Of `network`: ``adapter``, ``inputs``, ``mask``, ``output``, ``channels_first``.
 
     Returns
     -------
-    SSMModel
+    object
+        Of the kind of `obj`: a new module with drop-in layers in place of its own, or a network whose `model` has the
+        smaller systems. ``network(result).model.metadata["ssmreduce.record"]`` tells what was done, and the output
+        error and agreement on the sequences kept apart.
 
     Raises
     ------
+    ArgumentError
+        An object that is no network, one array for a list of batches, or a finish of what cannot be differentiated.
+    UnknownNameError, SelectionError
+        An option that does not exist or is out of its range.
     ShapeError
-        No batches.
-    ArgumentError, UnknownLayerError, SelectionError, NonFiniteError, NotRepresentableError
-        As in the functions that it calls.
+        No sequences, or too few to keep some apart.
+    EvaluationError, NonFiniteError
+        A network that fails, returns no numbers, or is not the network of its systems.
+
+    Notes
+    -----
+    The error is the mean squared difference of the outputs (centred, for logits) over their variance. The original
+    runs once on each sequence. Layer inputs of the fit are held in memory up to 1 GiB; further sequences take part in
+    the finish only.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import ssmreduce as sr
-    >>> from networks import layer_inputs, s5_digits
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
-    >>> x = np.random.default_rng(0).random((4, 64, 1))
-    >>> inputs = lambda model, batch: layer_inputs(s5_digits, model, batch)
-    >>> small = compress(model, [x], inputs, s5_digits, ratio=0.9, refine=2)
-    >>> sum(small.orders.values())
-    25
+    >>> import ssmreduce as sr, torch
+    >>> from torch_networks import s5_digits
+    >>> module, x = s5_digits(), torch.rand(20, 64, 1, generator=torch.manual_seed(0))
+    >>> small = sr.compress(module, [x], ratio=0.9, steps=5)
+    >>> small(x).shape, sum(sr.network(small).model.orders.values())
+    (torch.Size([20, 10]), 25)
     """
-    require_kind(model, SSMModel, "model", MODEL_ADVICE)
-    require_batches(batches)
-    require_callable(layer_inputs, "layer_inputs", "a function of (model, batch) is needed: layer name -> array")
-    if not len(batches):
-        raise ShapeError("there is nothing to calibrate on: give at least one batch")
-    calibration = calibrate(model, (layer_inputs(model, batch) for batch in batches))
-    sensitivity = output_sensitivity(
-        model, calibration, batches, layer_inputs, outputs, ratio=ratio, scope=scope, feedthrough=True
+    recipe = Recipe(
+        method=method,
+        finish=finish,
+        scope=scope,
+        min_states=min_states,
+        refine=refine,
+        steps=steps,
+        rate=rate,
+        seed=seed,
     )
-    small = eliminate(model, calibration, ratio=ratio, scope=scope, sensitivity=sensitivity, feedthrough=True)
-    return recalibrate(model, small, batches, layer_inputs, refine=refine, feedthrough=True, progress=progress)
+    net = network(obj, **options)
+    require_finish(net, recipe)
+    with shown(progress) as show:
+        data = gather(net, batches, apart=apart, logits=logits, seed=recipe.seed, progress=show)
+        model = compressed(data, ratio, recipe, progress=show)
+    return net.with_model(model) if isinstance(obj, Network) else net.rebuild(model)
+
+
+def require_finish(net: Network, recipe: Recipe) -> None:
+    """Raise where a network cannot be finished."""
+    if recipe.finish is not None and not net.differentiable:
+        raise ArgumentError(
+            f"finish={recipe.finish!r} needs the gradients of a live PyTorch, Flax or Equinox network, and "
+            f"{type(net).__name__} has none: give finish=None"
+        )
+
+
+def gather(
+    net: Network,
+    batches: Iterable[Any],
+    *,
+    apart: float,
+    logits: bool | None,
+    seed: int,
+    progress: Progress = lambda *_: None,
+) -> Data:
+    """Split the sequences, run the original once on each, and sum the moments of its layers."""
+    fit, held = kept_apart(batch_list(batches), apart, seed)
+    parts = recorded(net, fit, progress=named(progress, "original"))
+    if logits is None:
+        logits = parts[0].outputs.ndim == 2 and parts[0].outputs.shape[1] > 1
+    moments = summed(moments_of(net, net.model, part.batch, part.inputs) for part in parts if part.inputs)
+    error = OutputError.of(parts, logits=bool(logits))
+    return Data(net, parts, recorded(net, held, inputs=False), error, Calibration(moments))
+
+
+def compressed(data: Data, ratio: float, recipe: Recipe, *, progress: Progress = lambda *_: None) -> SSMModel:
+    """The reduced model, with its record."""
+    start = start_of(data, ratio, recipe, progress=progress)
+    return completed(data, ratio, recipe, start, progress=progress)
+
+
+def checked_ratio(ratio: float) -> float:
+    """The ratio as a float in [0, 1)."""
+    if not 0 <= real_number(ratio, "ratio") < 1:
+        raise SelectionError(f"ratio must be in [0, 1), the share of states that is dropped, got {ratio}")
+    return float(ratio)
+
+
+def start_of(data: Data, ratio: float, recipe: Recipe, *, progress: Progress = lambda *_: None) -> SSMModel:
+    """The reduced model before the finish."""
+    full = data.net.model
+    chosen: dict[str, Any] = {"scope": recipe.scope, "min_states": recipe.min_states, "feedthrough": True}
+    if all(full.state_index(name)[1].all() for name in full):
+        model = eliminate(full, data.calibration, ratio=ratio, **chosen)
+    else:  # `select` would count the empty slots of systems with fewer states than the largest
+        states = sum(full.orders.values())
+        model = eliminate(
+            full, data.calibration, count=math.floor((1 - checked_ratio(ratio) + 1e-9) * states), **chosen
+        )
+    if recipe.method == "eliminate":
+        return model
+    show = named(progress, "refit")
+    refitted = refit_parts(data.net, model, data.fit, refine=recipe.refine, feedthrough=True, progress=show)
+    return better(data, model, refitted)[0]
+
+
+def completed(
+    data: Data, ratio: float, recipe: Recipe, start: SSMModel, *, progress: Progress = lambda *_: None
+) -> SSMModel:
+    """The better of the start and what the finish makes of it, with the record of both."""
+    model, error = start, data.error.mean(data.net, start, data.apart)
+    record = {"verb": "compress", "ratio": ratio, **asdict(recipe), "error_before_finish": error}
+    if recipe.finish is not None:
+        model, error = better(data, start, finished(data, start, recipe, progress=progress))
+    record |= {
+        "finish_kept": model is not start,
+        "orders_before": data.net.model.orders,
+        "orders": model.orders,
+        "error": error,
+        "agreement": data.agreement(model),
+        "sequences": sum(map(len, data.fit)),
+        "sequences_apart": sum(map(len, data.apart)),
+    }
+    return replace(model, metadata={**model.metadata, RECORD: json.dumps(record)})
+
+
+def better(data: Data, *models: SSMModel) -> tuple[SSMModel, float]:
+    """The model whose outputs are nearest to the original's on the sequences kept apart, and its error."""
+    errors = [data.error.mean(data.net, model, data.apart) for model in models]
+    best = int(np.argmin(errors))
+    return models[best], errors[best]
+
+
+def finished(data: Data, start: SSMModel, recipe: Recipe, *, progress: Progress = lambda *_: None) -> SSMModel:
+    """The start after the finish, whether it is better or not."""
+    net = data.net
+    own = summed(
+        moments_of(net, start, part.batch, net.layer_inputs(start, part.batch)) for part in data.fit if part.inputs
+    )
+    coordinates = ModelCoordinates(start, own)
+    parts = pieces(data.fit, recipe.seed)
+    show = named(progress, "finish")
+    if recipe.finish == "gauss_newton":
+        variables = gauss_newton(net, coordinates, data.fit, data.error, progress=show)
+    else:
+        rate = recipe.rate * min(1.0, (data.error.mean(net, start, data.fit) / _FULL_RATE) ** 0.75)
+        variables = adam(
+            net, coordinates, parts, data.error, steps=recipe.steps, rate=rate, seed=recipe.seed, progress=show
+        )
+    return _kept_selection(start, coordinates.model(variables))
+
+
+def _kept_selection(start: SSMModel, moved: SSMModel) -> SSMModel:
+    """The moved systems as states of the model family where it holds them, so that its files do too."""
+    result = start
+    for name, ssm in moved.items():
+        try:
+            result = overwrite_states(result, name, ssm)
+        except NotRepresentableError:
+            result = replace_system(result, name, ssm, valid=moved.state_index(name)[1])
+    return result

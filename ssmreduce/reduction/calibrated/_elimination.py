@@ -31,11 +31,14 @@ class LayerPath:
         Increase of the squared output error, summed over the calibration data, at each step.
     energy : float
         Squared outputs of the layer, summed over the calibration data.
+    units : ndarray, shape (s, n), int64, optional
+        Which states stay or go together in smaller arrays (`SSMModel.units`); None where every state stands alone.
     """
 
     order: np.ndarray
     cost: np.ndarray
     energy: float
+    units: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +130,7 @@ def elimination_path(
         check_moments(ssm, calibration[name], name)
         problem = OutputFit(ssm, calibration[name], ridge=ridge, feedthrough=feedthrough).problem
         order, cost = elimination_order(problem.second, problem.cross, problem.width)
-        paths[name] = LayerPath(order, cost, float(problem.energy.sum()))
+        paths[name] = LayerPath(order, cost, float(problem.energy.sum()), model.units(name))
     if not any(path.energy > 0 for path in paths.values()):
         raise SelectionError("the calibration says nothing: every layer's output is 0 on its data")
     return EliminationPath(paths)
@@ -190,7 +193,8 @@ def elimination_scores(
         name, group, _ = queues[i]
         values[name][group, path[name].order[group, step]] = rank
     shaped = {name: value[0] if len(value) == 1 else value for name, value in values.items()}
-    return Scores(shaped, "calibrated", "global")
+    units = {name: layer.units for name, layer in path.items() if layer.units is not None}
+    return Scores(shaped, "calibrated", "global", units=units)
 
 
 def _weight(name: str, layer: LayerPath, sensitivity: Mapping[str, float] | None) -> float:

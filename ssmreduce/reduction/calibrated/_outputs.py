@@ -42,7 +42,7 @@ class OutputProblem:
 
 def output_weights(ssm: DiagonalSSM) -> tuple[np.ndarray, np.ndarray]:
     """Real weights W, shape (s, p, N), and D, shape (s, p, m), with y = W r + D u in the coordinates of `Moments`."""
-    s = int(np.prod(ssm.batch, dtype=int))
+    s = ssm.systems
     halves = [ssm.C] if ssm.C_reverse is None else [ssm.C, ssm.C_reverse]
     parts = [part for C in halves for part in (C.real, -C.imag)]
     W = ssm.kappa * np.stack(parts, axis=-1).reshape(s, ssm.outputs, -1)
@@ -59,7 +59,7 @@ def with_weights(ssm: DiagonalSSM, W: np.ndarray, D: np.ndarray) -> DiagonalSSM:
 
 def check_moments(ssm: DiagonalSSM, moments: Moments, name: str) -> None:
     """Raise `ShapeError` unless the moments are of this system's states."""
-    s = int(np.prod(ssm.batch, dtype=int))
+    s = ssm.systems
     size = (4 if ssm.bidirectional else 2) * ssm.order + ssm.inputs
     if moments.second.shape != (s, size, size) or not moments.is_of(ssm.Lambda, ssm.B):
         raise ShapeError(

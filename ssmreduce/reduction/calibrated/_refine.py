@@ -69,7 +69,7 @@ class _Refinement:
     def __init__(self, ssm: DiagonalSSM, data: Batches, ridge: float, feedthrough: bool, name: str) -> None:
         self.start, self.data, self.name = ssm, data, name
         self.ridge, self.feedthrough = ridge, feedthrough
-        self.count = int(np.prod(ssm.batch, dtype=int))
+        self.count = ssm.systems
         self.n, self.m = ssm.order, ssm.inputs
         self.free_inputs = ssm.inputs > 1 or ssm.outputs > 1  # of a single input and output only the product c b counts
         gap = one_minus_abs(ssm.Lambda).reshape(self.count, self.n)
@@ -133,7 +133,7 @@ class _Refinement:
 
 def _gradient(ssm: DiagonalSSM, u: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Half the squared error, and its gradients in Lambda (s, n) and B (s, n, m), C and D held."""
-    count, n, m, p = int(np.prod(ssm.batch, dtype=int)), ssm.order, ssm.inputs, ssm.outputs
+    count, n, m, p = ssm.systems, ssm.order, ssm.inputs, ssm.outputs
     rows, length = u.shape[:2]
     u = np.ascontiguousarray(u.reshape(rows, length, count, m).transpose(2, 0, 1, 3))
     Lambda, B = ssm.Lambda.reshape(count, n), ssm.B.reshape(count, n, m)

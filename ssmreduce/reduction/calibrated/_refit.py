@@ -112,7 +112,7 @@ def _fitted_system(
             f"the outputs of layer {name!r} were fitted before and are no longer those to be reproduced: give "
             "reference=, the model before pruning"
         )
-    full = reduced.adapter.get(reduced.params, name) if reference is None else reference[name]
+    full = reduced.full_system(name) if reference is None else reference[name]
     check_moments(full, moments, name)
     index, valid = reduced.state_index(name)
     slots = np.arange(full.order)[None] if reference is None else reference.state_index(name)[0]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..._support.arguments import real_number, require_callable, require_kind, whole_number
 from ...calibration import Calibration
@@ -52,6 +53,8 @@ class Search:
         Value of the model before.
     points : tuple of SearchPoint
         Every model that was tried, in that order.
+    live : Any
+        Where a network was searched, the reduced one, of the kind that was given.
     """
 
     model: SSMModel
@@ -59,6 +62,7 @@ class Search:
     value: float
     reference: float
     points: tuple[SearchPoint, ...]
+    live: Any = None
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the model."""
@@ -66,7 +70,7 @@ class Search:
         return {"ratio": self.ratio, "value": self.value, "reference": self.reference, "points": points}
 
 
-def search(
+def search_model(
     model: SSMModel,
     calibration: Calibration,
     evaluate: Callable[[SSMModel], float],
@@ -99,7 +103,7 @@ def search(
     scope, feedthrough
         As in `eliminate`.
     finish : callable, optional
-        Applied to every candidate before it is evaluated, such as `recalibrate` with its data bound.
+        Applied to every candidate before it is evaluated, such as `refit_network` with its data bound.
     progress : callable, optional
         Called after each evaluation with the number done and the number expected.
 
@@ -133,7 +137,7 @@ def search(
     >>> import ssmreduce as sr
     >>> model = sr.load("examples/s5_digits/model.safetensors")
     >>> calibration = sr.calibration.calibrate_stationary(model)
-    >>> result = search(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
+    >>> result = search_model(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())
     101
     """

@@ -1,30 +1,25 @@
 """How much the output of a whole network minds the error of each of its layers, by finite differences."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import require_batches, require_callable
 from ..._support.arrays import to_numpy
 from ...calibration import Calibration
 from ...errors import NonFiniteError
-from ...models import SSMModel
+from ...networks import Network, network
 from ...selection import prune, select
 from ._elimination import LayerPath, elimination_path, elimination_scores
+from ._network_data import Part, batch_list, recorded
 from ._refit import refit
-from ._sequential import LayerInputs, recalibrate
-
-Outputs = Callable[[SSMModel, Any], np.ndarray]
-"""From a model and a batch to what the whole network returns: an array of any shape."""
+from ._sequential import refit_parts
 
 
 def output_sensitivity(
-    model: SSMModel,
+    network_: Any,
     calibration: Calibration,
-    batches: Sequence[Any],
-    layer_inputs: LayerInputs,
-    outputs: Outputs,
+    batches: Iterable[Any],
     *,
     ratio: float,
     scope: str = "layer",
@@ -33,22 +28,19 @@ def output_sensitivity(
     r"""Squared error of a network's output for a squared error of 1 at the output of each layer.
 
     One layer at a time loses the states that `eliminate` would take from it at this ratio; the layers after it are
-    fitted anew on what they now get (`recalibrate`), so that an error that they can undo does not count, and the
+    fitted anew on what they now get (`refit_network`), so that an error that they can undo does not count, and the
     outputs :math:`z` of the network are compared,
 
     .. math:: s_l = \sum \|z - \hat z_l\|^2 \,/\, \sum_k \|y_k - \hat y_{l,k}\|^2 .
 
     Parameters
     ----------
-    model : SSMModel
+    network_ : Network, or what `network` takes
+        The original.
     calibration : Calibration
-        Of this model, every layer.
-    batches : sequence
-        Unlabelled data, each batch whatever `layer_inputs` and `outputs` take.
-    layer_inputs : callable
-        As in `recalibrate`.
-    outputs : callable
-        ``outputs(model, batch)`` runs the whole network with the systems of `model` and returns its output.
+        Of its model, every layer.
+    batches : iterable
+        Unlabelled data, each batch whatever the network takes.
     ratio : float
         Share of all states to drop, in [0, 1).
     scope, feedthrough
@@ -63,32 +55,44 @@ def output_sensitivity(
     Raises
     ------
     ArgumentError, UnknownLayerError, ShapeError, SelectionError
-        As in `eliminate` and `recalibrate`; `outputs` that is no function.
+        As in `eliminate` and `refit_network`.
     NonFiniteError
         Outputs that are not finite.
 
     Notes
     -----
-    Costs half as much as one `recalibrate` a layer.
+    Costs half as much as one `refit_network` per layer.
 
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> from networks import layer_inputs, s5_digits
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> from torch_networks import s5_digits
+    >>> net = sr.network(s5_digits())
     >>> x = np.random.default_rng(0).random((4, 64, 1))
-    >>> inputs = lambda model, batch: layer_inputs(s5_digits, model, batch)
-    >>> calibration = sr.calibrate(model, inputs(model, x))
-    >>> sensitivity = output_sensitivity(model, calibration, [x], inputs, s5_digits, ratio=0.9)
-    >>> sr.eliminate(model, calibration, ratio=0.9, sensitivity=sensitivity).orders.keys() == sensitivity.keys()
+    >>> calibration = sr.calibrate(net.model, net.layer_inputs(net.model, x))
+    >>> sensitivity = output_sensitivity(net, calibration, [x], ratio=0.9)
+    >>> sr.eliminate(net.model, calibration, ratio=0.9, sensitivity=sensitivity).orders.keys() == sensitivity.keys()
     True
     """
-    require_batches(batches)
-    require_callable(outputs, "outputs", "a function of (model, batch) is needed: the output of the whole network")
+    net = network(network_)
+    parts = recorded(net, batch_list(batches))
+    return sensitivity_of_parts(net, calibration, parts, ratio=ratio, scope=scope, feedthrough=feedthrough)
+
+
+def sensitivity_of_parts(
+    net: Network,
+    calibration: Calibration,
+    parts: Sequence[Part],
+    *,
+    ratio: float,
+    scope: str = "layer",
+    feedthrough: bool = False,
+) -> dict[str, float]:
+    """`output_sensitivity` on batches of which the original's outputs and layer inputs are known."""
+    model = net.model
     path = elimination_path(model, calibration, feedthrough=feedthrough)
     scores = elimination_scores(path, scope=scope)
     orders = select(scores, ratio=ratio, scope=scope).orders
-    reference = [_finite(outputs(model, batch)) for batch in batches]
     result = {}
     for i, (name, full) in enumerate(model.orders.items()):
         systems = len(path[name].order)
@@ -97,11 +101,8 @@ def output_sensitivity(
         small = prune(model, selection)
         small = refit(small, calibration, layers=[name], feedthrough=feedthrough, reference=model)
         later = tuple(model)[i + 1 :]
-        small = recalibrate(model, small, batches, layer_inputs, layers=later, feedthrough=feedthrough)
-        change = sum(
-            float(np.sum((_finite(outputs(small, batch)) - z) ** 2))
-            for batch, z in zip(batches, reference, strict=True)
-        )
+        small = refit_parts(net, small, parts, layers=later, feedthrough=feedthrough)
+        change = sum(float(np.sum((_finite(net.outputs(small, part.batch)) - part.outputs) ** 2)) for part in parts)
         error = _cost(path[name], selection.keep[name])
         result[name] = change / error if error > 0 else 0.0
     return result

@@ -1,28 +1,28 @@
-"""Sequential recalibration: layer by layer, on what the already reduced network feeds it."""
+"""Sequential refit: layer by layer, on what the already reduced network feeds it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import described, require_batches, require_callable, require_kind, whole_number
+from ..._support.arguments import described, require_kind, whole_number
+from ...calibration._accumulate import layer_moments
 from ...calibration._inputs import sequences
-from ...errors import ArgumentError, ShapeError, UnknownLayerError
+from ...errors import ArgumentError, SelectionError, UnknownLayerError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE, overwrite_states
+from ...networks import Network, network
 from ...responses import simulate
-from ._outputs import RIDGE
+from ...systems import DiagonalSSM
+from ._network_data import Part, batch_list, recorded, summed
+from ._outputs import RIDGE, OutputFit, with_weights
 from ._refine import refine_system
 
-LayerInputs = Callable[[SSMModel, Any], Mapping[str, np.ndarray]]
-"""From a model and a batch to the inputs of its layers: layer name -> array (batch, L, width)."""
 
-
-def recalibrate(
-    model: SSMModel,
+def refit_network(
+    network_: Any,
     reduced: SSMModel,
-    batches: Sequence[Any],
-    layer_inputs: LayerInputs,
+    batches: Iterable[Any],
     *,
     refine: int = 0,
     feedthrough: bool = False,
@@ -43,18 +43,16 @@ def recalibrate(
 
     Parameters
     ----------
-    model : SSMModel
+    network_ : Network, or what `network` takes
         The original.
     reduced : SSMModel
         What is to be fitted: of `eliminate`, `prune`, `reduce`, ...
-    batches : sequence
-        Unlabelled data, each batch whatever `layer_inputs` takes; gone through twice a layer.
-    layer_inputs : callable
-        ``layer_inputs(model, batch)`` runs the whole network with the systems of `model` and returns the inputs of all
-        its layers.
+    batches : iterable
+        Unlabelled data, each batch whatever the network takes. The original runs once per batch, the reduced network
+        once per batch and layer.
     refine : int, default 0
         Steps of L-BFGS on the poles and B of each layer: new poles instead of the best old ones. It pays where few
-        states are left. The inputs and outputs of one layer are then held in memory.
+        states are left.
     feedthrough : bool, default False
         Fit D as well; a diagonal D stays diagonal.
     ridge : float, default 1e-10
@@ -71,14 +69,13 @@ def recalibrate(
     Raises
     ------
     ArgumentError
-        No models, batches that can be gone through once only, or `layer_inputs` that is no function or returns no
-        mapping of arrays.
+        No network, no model, or one array for a list of batches.
     UnknownLayerError
-        `reduced` or `layer_inputs` leaves out a layer, or one of `layers` does not exist.
+        `reduced` or the network's layer inputs leave out a layer, or one of `layers` does not exist.
     ShapeError
         No batches, or inputs that do not fit.
     SelectionError
-        A `refine` that is negative or no whole number, or a ridge below 1e-14.
+        A `refine` that is negative or no whole number, a ridge below 1e-14, or `refine` with padded batches.
     NotRepresentableError
         A system that the model family cannot hold.
 
@@ -89,49 +86,90 @@ def recalibrate(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> from networks import layer_inputs, s5_digits
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> from torch_networks import s5_digits
+    >>> net = sr.network(s5_digits())
     >>> x = np.random.default_rng(0).random((4, 64, 1))
-    >>> inputs = lambda model, batch: layer_inputs(s5_digits, model, batch)
-    >>> small = sr.eliminate(model, sr.calibrate(model, inputs(model, x)), ratio=0.8)
-    >>> recalibrate(model, small, [x], inputs).orders == small.orders
+    >>> small = sr.eliminate(net.model, sr.calibrate(net.model, net.layer_inputs(net.model, x)), ratio=0.8)
+    >>> refit_network(net, small, [x]).orders == small.orders
     True
     """
-    require_kind(model, SSMModel, "model", MODEL_ADVICE)
+    net = network(network_)
     require_kind(reduced, SSMModel, "reduced", MODEL_ADVICE)
-    require_batches(batches)
-    require_kind(batches, Sized, "batches", "they are gone through twice a layer: give a list, such as list(batches)")
-    require_callable(layer_inputs, "layer_inputs", "a function of (model, batch) is needed: layer name -> array")
     refine = whole_number(refine, "refine")
-    if not len(batches):
-        raise ShapeError("there is nothing to recalibrate on: give at least one batch")
-    for name in model:
+    return refit_parts(
+        net,
+        reduced,
+        recorded(net, batch_list(batches)),
+        refine=refine,
+        feedthrough=feedthrough,
+        ridge=ridge,
+        layers=layers,
+        progress=progress,
+    )
+
+
+def refit_parts(
+    net: Network,
+    reduced: SSMModel,
+    parts: Sequence[Part],
+    *,
+    refine: int = 0,
+    feedthrough: bool = False,
+    ridge: float = RIDGE,
+    layers: Iterable[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SSMModel:
+    """`refit_network` on batches of which the original's layer inputs are known."""
+    chosen = set(net.model if layers is None else layers)
+    for name in net.model:
         reduced.require(name)
-    result = reduced
-    chosen = set(model if layers is None else layers)
     for name in chosen:
-        model.require(name)
-    for done, name in enumerate((name for name in model if name in chosen), start=1):
+        net.model.require(name)
+    result = reduced
+    parts = [part for part in parts if part.inputs]
+    for done, name in enumerate((name for name in net.model if name in chosen), start=1):
         data = []
-        for batch in batches:
-            original = _of_layer(layer_inputs(model, batch), name)
-            now = _of_layer(layer_inputs(result, batch), name)
-            data.append((now, simulate(model[name], original)))
-        fitted = refine_system(result[name], data, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
+        for part in parts:
+            now = layer_input(net.layer_inputs(result, part.batch), name)
+            target = simulate(net.model[name], layer_input(part.inputs, name))
+            data.append((now, target, net.mask(part.batch, now.shape[1])))
+        fitted = _fitted(result[name], data, refine=refine, ridge=ridge, feedthrough=feedthrough, name=name)
         result = overwrite_states(result, name, fitted)
         if progress is not None:
             progress(done, len(chosen))
     return result
 
 
-def _of_layer(inputs: Mapping[str, Any], name: str) -> np.ndarray:
-    require_kind(inputs, Mapping, "the result of layer_inputs", "layer name -> array (batch, L, width) is needed")
+def _fitted(
+    ssm: DiagonalSSM,
+    data: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    *,
+    refine: int,
+    ridge: float,
+    feedthrough: bool,
+    name: str,
+) -> DiagonalSSM:
+    if refine:
+        if any(mask is not None for _, _, mask in data):
+            raise SelectionError(
+                "refine takes no padded batches: give refine=0, or sequences of one length without mask"
+            )
+        pairs = [(u, y) for u, y, _ in data]
+        return refine_system(ssm, pairs, steps=refine, ridge=ridge, feedthrough=feedthrough, name=name)
+    moments = summed({name: layer_moments(ssm, u, target=y, mask=mask, name=name)} for u, y, mask in data)[name]
+    fit = OutputFit(ssm, moments, ridge=ridge, feedthrough=feedthrough)
+    everything = np.ones((ssm.systems, ssm.order), dtype=bool)
+    return with_weights(ssm, *fit.solve(everything))
+
+
+def layer_input(inputs: Any, name: str) -> np.ndarray:
+    """Input of one layer in double precision, (batch, L, width)."""
     if name not in inputs:
-        raise UnknownLayerError(f"layer_inputs returned nothing for {name!r}; it returned {', '.join(inputs)}")
+        raise UnknownLayerError(f"the network gives no input of layer {name!r}; it gives {', '.join(inputs)}")
     if isinstance(inputs[name], list | tuple):
         raise ArgumentError(
-            f"layer_inputs returned {described(inputs[name])} for {name!r}; one array (batch, L, width) a batch is "
-            "needed: give sequences of different lengths in batches of their own"
+            f"the network gives {described(inputs[name])} as input of {name!r}; one array (batch, L, width) is "
+            "needed: give sequences of different lengths in batches of their own, or padded with mask=..."
         )
     [u] = sequences(inputs[name], name)
     return np.asarray(u, dtype=np.float64)

@@ -12,7 +12,7 @@ from ...errors import SelectionError, UnattainableError, UnknownNameError
 from ...norms._gramians import real_factor
 from ...systems import DiagonalSSM
 from ...systems._real import advance, output_rows, real_inputs, real_outputs, widening, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each, stored_order, stored_states
 
 METHODS = ("auto", "square_root", "balancing_free")

@@ -11,9 +11,12 @@ from ...errors import SelectionError
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
 from ...systems._real import output_rows
-from ...systems._systems import require_diagonal, take_states
+from ...systems._states import take_states
+from ...systems._systems import require_diagonal
 
 _PARALLEL = 1e-10  # rounding errors by which vectors that ought to be parallel may differ
+_CHECKED = 4  # poles at whose angles the response of a diagonal form is compared
+_UNFAITHFUL = 1e-7  # relative difference there from which a smaller order is taken
 _WORST_CONDITION = 1e8  # of eigenvectors: beyond it the diagonal form loses more than half the digits
 
 
@@ -168,4 +171,26 @@ def stored_states(
     columns = (C @ V)[:, stored] * np.where(Lambda[stored].imag == 0, 1.0, 2.0) / kappa
     b, c = np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=0)
     scale = np.sqrt(np.divide(c, b, out=np.ones_like(b), where=(b > 0) & (c > 0)))
-    return Lambda[stored].astype(np.complex128), rows * scale[:, None], columns / scale
+    states = Lambda[stored].astype(np.complex128), rows * scale[:, None], columns / scale
+    return states if _is_faithful(A, B, C, kappa, *states) else None
+
+
+def _is_faithful(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, kappa: float, Lambda: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> bool:
+    """Whether the diagonal form has the response of the real system at the angles of the poles that lie closest.
+
+    Of nearly equal poles each has lost half its digits, and their large residues cancel to a wrong response.
+    """
+    if Lambda.size < 2 or not rows.size or not columns.size:
+        return True
+    closed = np.concatenate([Lambda, Lambda.conj()[Lambda.imag != 0]])
+    distances = np.abs(closed[:, None] - closed) + 4.0 * np.eye(closed.size)
+    worst = closed[np.argsort(distances.min(axis=1), kind="stable")[:_CHECKED]]
+    exact, given = [], []
+    for z in np.exp(1j * np.angle(worst)):
+        exact.append(C @ np.linalg.solve(z * np.eye(len(A)) - A, B.astype(np.complex128)))
+        own, other = (columns / (z - Lambda)) @ rows, (columns.conj() / (z - Lambda.conj())) @ rows.conj()
+        given.append(kappa / 2.0 * (own + other))
+    allowed = max(_UNFAITHFUL, 1e-14 / float(one_minus_abs(Lambda).min()))
+    return bool(np.abs(np.subtract(given, exact)).max() <= allowed * np.abs(exact).max())

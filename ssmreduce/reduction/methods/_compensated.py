@@ -13,7 +13,7 @@ from ...selection._scores import Criterion
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
 from ...systems._real import output_rows, real_outputs, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each
 from ._modal import strongest
 
@@ -159,7 +159,18 @@ def refitted(ssm: DiagonalSSM, kept: DiagonalSSM, refit: str = "both", iteration
         rows = _fitted_outputs(ssm.Lambda.conj(), C.conj().T, ssm.B.conj().T, Lambda.conj(), C_kept.conj().T)
         B_kept = rows.conj().T
         C_kept = _fitted_outputs(ssm.Lambda, ssm.B, C, Lambda, B_kept)
-    return with_outputs(kept, Lambda, B_kept, C_kept)
+    return with_outputs(kept, Lambda, *_evened_parts(Lambda, B_kept, C_kept))
+
+
+def _evened_parts(Lambda: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give the imaginary part of each state of a real pole the ratio of input to output that its real part has.
+
+    They are two real states; nothing in a fit keeps their scales together.
+    """
+    b, c = (np.stack([np.linalg.norm(part, axis=axis) for part in (X.real, X.imag)]) for X, axis in ((B, 1), (C, 0)))
+    both = (Lambda.imag == 0) & (b > 0).all(axis=0) & (c > 0).all(axis=0)
+    ratio = np.sqrt(np.divide(b[0] * c[1], c[0] * b[1], out=np.ones(Lambda.size), where=both))
+    return B.real + 1j * B.imag * ratio[:, None], C.real + 1j * C.imag / ratio
 
 
 def _fitted_outputs(

@@ -7,7 +7,7 @@ from ...norms.peak import PeakGain, peak_gain
 from ...systems import DiagonalSSM
 from ...systems._batches import difference
 from ...systems._real import output_rows
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each
 from ._compensated import refitted
 from ._greedy import own_hankel_values, survivors

@@ -6,7 +6,7 @@ from ...errors import UnknownNameError
 from ...norms._gramians import real_gramian
 from ...systems import DiagonalSSM
 from ...systems._real import output_rows, real_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each
 from ._compensated import refitted
 

@@ -1,13 +1,20 @@
 """Optimal Hankel-norm approximation after Glover, by way of continuous time."""
 
 import numpy as np
+from scipy.linalg import block_diag
 
+from ..._support.arrays import one_minus_abs
+from ...errors import UnattainableError
+from ...norms import hankel_norm
 from ...systems import DiagonalSSM
+from ...systems._batches import difference
+from ...systems._real import output_rows
 from ._balanced import Balanced
 from ._base import Part, Reduction, reduce_each
 from ._perturbation import Matrices, from_textbook, textbook
 
 _WEAKEST = 1e-10  # relative Hankel singular value that is simply truncated
+_NEAR = 1e-3  # distance of a pole from the point that is mapped to infinity below which another point is taken
 _EQUAL = 1e-8  # relative difference of Hankel singular values that count as one
 
 
@@ -24,7 +31,8 @@ def hankel_approximation(ssm: DiagonalSSM, order: int) -> Reduction:
         \quad \hat D = D - \sigma U
 
     with :math:`\Gamma = \Sigma_1^2 - \sigma^2 I` and :math:`B_2 = -C_2^T U`, has r stable poles; their part is mapped
-    back.
+    back. The map sends -1 to infinity; where poles lie close to it, :math:`z = t (1 + s) / (1 - s)` sends another point
+    -t there, far from all poles.
 
     Parameters
     ----------
@@ -43,6 +51,9 @@ def hankel_approximation(ssm: DiagonalSSM, order: int) -> Reduction:
     ------
     SelectionError
         An order outside 0 ... n.
+    UnattainableError
+        Several inputs and outputs and poles so close to both 1 and -1 that rounding spoils the approximation: its error
+        was measured and is not the optimum.
 
     Notes
     -----
@@ -56,7 +67,7 @@ def hankel_approximation(ssm: DiagonalSSM, order: int) -> Reduction:
 
     Examples
     --------
-    >>> from ssmreduce.evaluation import error_system
+    >>> from ssmreduce.systems import error_system
     >>> from ssmreduce.norms import hankel_norm, hankel_singular_values
     >>> ssm = DiagonalSSM([0.9, 0.5], [[1.0], [1.0]], [[1.0, 0.1]], [[0.0]])
     >>> reduced = hankel_approximation(ssm, 1).ssm
@@ -74,21 +85,84 @@ def _approximated(ssm: DiagonalSSM, order: int) -> Part:
     rank = int(np.count_nonzero(values > _WEAKEST * values.max(initial=0.0)))
     empty = np.zeros((0, 0)), np.zeros((0, ssm.inputs)), D[:, :0]
     minimal = balanced.project(rank) if rank else empty
+    turn = _turn(ssm, min(D.shape))
     for r in range(min(2 * order, rank), -1, -1):
-        found = _of_order((*minimal, D), values[:rank], r) if r else (*empty, D)
+        found = _of_order((*minimal, D), values[:rank], r, turn) if r else (*empty, D)
         reduced = None if found is None else from_textbook(ssm, found, order)
         if reduced is not None:
+            if r:
+                _require_optimal(ssm, reduced, values, r)
             return Part(reduced, balanced.bound(r))
     raise AssertionError("order 0 is always possible")
 
 
-def _of_order(minimal: Matrices, values: np.ndarray, r: int) -> Matrices | None:
+def _turn(ssm: DiagonalSSM, width: int) -> complex:
+    """Factor t of the unit circle whose opposite -t is far from all poles: z = t (1 + s) / (1 - s) maps it to infinity.
+
+    1 or -1, which keep the matrices real, where that will do; and with several inputs and outputs, where the optimum is
+    not unique and that of complex matrices need not be real.
+    """
+    poles = np.concatenate([ssm.Lambda, ssm.Lambda.conj()])
+
+    def distance(turn: complex) -> float:
+        return float(np.abs(turn + poles).min(initial=2.0))
+
+    if distance(1.0) > _NEAR:
+        return 1.0
+    if distance(-1.0) > _NEAR or width > 1:
+        return max(1.0, -1.0, key=distance)
+    return max(np.exp(1j * np.pi * np.arange(1, 64) / 64), key=distance)
+
+
+def _require_optimal(ssm: DiagonalSSM, reduced: DiagonalSSM, values: np.ndarray, r: int) -> None:
+    """Raise `UnattainableError` unless the Hankel norm of the error is the next singular value, but for rounding."""
+    error = difference(ssm, reduced)
+    C = output_rows(error)
+    stacked = DiagonalSSM(error.Lambda, error.B, C, np.zeros((C.shape[0], ssm.inputs)), conj_sym=ssm.conj_sym)
+    found, optimum = float(hankel_norm(stacked, form="textbook")), float(values[r]) if r < values.size else 0.0
+    rounding = 1e-13 / float(one_minus_abs(error.Lambda).min())  # of the poles that are stored
+    if found > 1.01 * optimum + (_WEAKEST * values.size + rounding) * values[0]:
+        raise UnattainableError(
+            f"the Hankel-norm approximation of {ssm!r} of real order {r} is lost in rounding: the Hankel norm of its "
+            f"error is {found:.3g}, the optimum {optimum:.3g}; poles lie too close to both 1 and -1. Take "
+            "balanced_truncation"
+        )
+
+
+def _of_order(minimal: Matrices, values: np.ndarray, r: int, turn: complex) -> Matrices | None:
     """Real approximation of order r in discrete time; None between equal values, where there is none."""
     if r == values.size:
         return minimal
     if values[r - 1] - values[r] <= _EQUAL * values[r - 1]:
         return None
-    return _to_discrete(*_dilated(*_to_continuous(*minimal), values, r), r)
+    A, B, C, D = minimal
+    found = _to_discrete(*_dilated(*_to_continuous(A / turn, B, C / turn, D), values, r), r)
+    if found is None:
+        return None
+    A, B, C, D = found
+    return (turn * A, B, turn * C, D) if turn in (1.0, -1.0) else _real_form(turn * A, B, turn * C, D)
+
+
+def _real_form(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Matrices | None:
+    """Real matrices of a system that is real but for rounding; None if its poles are not."""
+    Lambda, V = np.linalg.eig(A)
+    rows, columns = np.linalg.solve(V, B), C @ V
+    partner = np.abs(Lambda[:, None] - Lambda.conj()).argmin(axis=1)
+    if (partner[partner] != np.arange(Lambda.size)).any():
+        return None
+    blocks, inputs, outputs = [], [], []
+    for i, pole in enumerate(Lambda):
+        if partner[i] == i:
+            k = np.abs(rows[i]).argmax()  # a phase that makes the rank-one residue real
+            phase = rows[i, k] / abs(rows[i, k]) if rows[i, k] else 1.0
+            blocks.append([[pole.real]])
+            inputs.append((rows[i] / phase).real[None])
+            outputs.append((columns[:, i] * phase).real[:, None])
+        elif pole.imag > 0:
+            blocks.append([[pole.real, -pole.imag], [pole.imag, pole.real]])
+            inputs.append(np.stack([rows[i].real, rows[i].imag]))
+            outputs.append(2.0 * np.stack([columns[:, i].real, -columns[:, i].imag], axis=1))
+    return block_diag(*blocks), np.vstack(inputs), np.hstack(outputs), D.real
 
 
 def _to_continuous(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Matrices:
@@ -110,9 +184,9 @@ def _dilated(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, values:
     U = U[0] @ U[2]
     A, B, C, rest = A[np.ix_(~equal, ~equal)], B[~equal], C[:, ~equal], values[~equal]
     gamma = (rest**2 - sigma**2)[:, None]
-    A_hat = (sigma**2 * A.T + rest[:, None] * A * rest - sigma * C.T @ U @ B.T) / gamma
-    B_hat = (rest[:, None] * B + sigma * C.T @ U) / gamma
-    C_hat = C * rest + sigma * U @ B.T
+    A_hat = (sigma**2 * A.conj().T + rest[:, None] * A * rest - sigma * C.conj().T @ U @ B.conj().T) / gamma
+    B_hat = (rest[:, None] * B + sigma * C.conj().T @ U) / gamma
+    C_hat = C * rest + sigma * U @ B.conj().T
     D_hat = D - sigma * U
     return A_hat, B_hat[:, :inputs], C_hat[:outputs], D_hat[:outputs, :inputs]
 
@@ -125,7 +199,7 @@ def _to_discrete(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, r: 
     if stable != r:
         return None
     coupling = solve_sylvester(T[:r, :r], -T[r:, r:], -T[:r, r:])
-    inputs = Z.T @ B
+    inputs = Z.conj().T @ B
     A, B, C = T[:r, :r], inputs[:r] - coupling @ inputs[r:], C @ Z[:, :r]
     inverse = np.linalg.inv(np.eye(r) - A)
     root = np.sqrt(2.0)

@@ -5,7 +5,7 @@ import numpy as np
 from ...selection import hinf
 from ...selection._scores import Criterion
 from ...systems import DiagonalSSM
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._base import Part, Reduction, reduce_each
 
 

@@ -9,7 +9,7 @@ from ...selection import hinf
 from ...selection._scores import Criterion
 from ...systems import DiagonalSSM
 from ...systems._real import output_rows, with_outputs
-from ...systems._systems import take_states
+from ...systems._states import take_states
 from ._balanced import Balanced
 from ._base import Part, Reduction, reduce_each, stored_order, stored_states
 from ._modal import strongest
@@ -113,6 +113,16 @@ def from_textbook(ssm: DiagonalSSM, matrices: Matrices, limit: int) -> DiagonalS
     return replace(with_outputs(ssm, Lambda, rows, columns), D=ssm.D + _both_halves(ssm, D - lag0))
 
 
+def _static_gain(ssm: DiagonalSSM) -> np.ndarray:
+    """Gain at frequency 0, whose terms have a small relative error each."""
+    return ssm.D + _both_halves(ssm, ssm.kappa * (output_rows(ssm) @ (ssm.B / (1.0 - ssm.Lambda)[:, None])).real)
+
+
+def _with_static_gain(ssm: DiagonalSSM, gain: np.ndarray) -> DiagonalSSM:
+    """The system with D corrected for what rounding of the projection has changed."""
+    return replace(ssm, D=ssm.D + (gain - _static_gain(ssm)) if ssm.order else gain)
+
+
 def _balanced(ssm: DiagonalSSM, order: int) -> Part:
     dynamic, D = textbook(ssm)
     balanced = Balanced(dynamic, "square_root")
@@ -129,5 +139,5 @@ def _balanced(ssm: DiagonalSSM, order: int) -> Part:
         )
         reduced = from_textbook(ssm, matrices, order)
         if reduced is not None:
-            return Part(reduced, balanced.bound(r))
+            return Part(_with_static_gain(reduced, _static_gain(ssm)), balanced.bound(r))
     raise AssertionError("order 0 is always possible")

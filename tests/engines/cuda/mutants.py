@@ -13,9 +13,9 @@ import numpy as np
 from cases import KINDS, assert_close, rounded_layer, rounded_scan
 from shim import POLICIES, ShimDevice
 
-from ssmreduce import responses
 from ssmreduce.engines import _reference
 from ssmreduce.engines.cuda import _device
+from ssmreduce.responses import _responses as responses
 
 
 def swapped(first, second, space):

@@ -7,10 +7,10 @@ from cases import KINDS, LAYERS, SCANS, assert_close, rounded_layer, rounded_sca
 from shim import POLICIES, ScheduleError, ShimDevice, compile_shim, needs_compiler
 from support.oracles import complex_normal, loop_simulate
 
-from ssmreduce import responses
 from ssmreduce.engines import _reference
 from ssmreduce.engines._layer import Layer
 from ssmreduce.engines.cuda import _device
+from ssmreduce.responses import _responses as responses
 
 pytestmark = needs_compiler
 SCHEDULES = [(policy, resident) for policy in POLICIES for resident in (1, 2, 8)]

@@ -8,11 +8,12 @@ import pytest
 from cases import KINDS, LAYERS, SCANS, assert_close, rounded_layer, rounded_scan
 from support.oracles import converted, loop_simulate, random_ssm
 
-from ssmreduce import simulate, simulate_chunk
+from ssmreduce import simulate
 from ssmreduce.engines import _reference
 from ssmreduce.engines._layer import Layer
 from ssmreduce.engines.cuda import _cupy, _cupy_look_back, _device
 from ssmreduce.errors import ArrayKindError, MissingDependencyError, UnknownNameError
+from ssmreduce.responses import simulate_chunk
 
 ENGINES = pytest.mark.parametrize("engine", ["cupy", "cupy-look-back"])
 gpu = pytest.mark.gpu

@@ -1,0 +1,21 @@
+"""The real parameters of drop-in layers, which their adapter reads too."""
+
+from ..adapters._flat import (
+    Structure,
+    feedthrough,
+    flatten_states,
+    is_diagonal,
+    padded_system,
+    real_parameters,
+    system_of,
+)
+
+__all__ = [
+    "Structure",
+    "feedthrough",
+    "flatten_states",
+    "is_diagonal",
+    "padded_system",
+    "real_parameters",
+    "system_of",
+]

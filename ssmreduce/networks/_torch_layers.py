@@ -1,0 +1,329 @@
+"""Drop-in PyTorch layers: one diagonal system in real parameters, trainable, with the call of the layer it replaces."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ArgumentError, NotCausalError, ShapeError, UnknownNameError
+from ..systems import DiagonalSSM
+from ._flat import Structure, is_diagonal, real_parameters, system_of
+from ._torch_run import Matrices, impulse_response, run_matrices
+
+
+class SSMLayer(torch.nn.Module):
+    r"""A state-space layer of a `DiagonalSSM`, in place of the one that it was read from.
+
+    .. math:: x_k = \Lambda x_{k-1} + B u_k, \qquad y_k = \mathrm{Re}(C x_k) + D u_k, \qquad
+              \lambda_i = e^{-e^{\nu_i} + j \theta_i \delta_i}
+
+    Complex numbers are pairs of real ones throughout, so that `torch.compile`, autocast and distributed training see
+    real tensors only. The modulus of a pole stays below 1 whatever an optimiser does (above 1 for a pole that was
+    unstable), and its angle moves in units :math:`\delta_i` of its own width.
+
+    Parameters
+    ----------
+    ssm : DiagonalSSM
+        Causal or bidirectional; with leading axes the systems of a batch stand side by side, as in S4D.
+    valid : ndarray, shape (s, n), bool, optional
+        Which states of each system of a batch there are. By default those with an input and an output.
+    channels_first : bool, default False
+        Inputs and outputs are (batch, width, L).
+    dtype, device
+        Of the parameters.
+
+    Attributes
+    ----------
+    log_rate, angle : Parameter, shape (N,)
+        :math:`\nu` and :math:`\theta`; N is the number of all states, those of a batch one system after the other.
+    B : Parameter, shape (N, m, 2)
+    C, C_reverse : Parameter, shape (N, p, 2)
+        :math:`\kappa C`; a layer of `conj_sym` has its factor 2 in it.
+    D : Parameter, shape (s * m,) where it is diagonal, else (s, p, m)
+
+    Notes
+    -----
+    Give these parameters no weight decay, except for `D` and `C`: see the guide on networks.
+    """
+
+    log_rate: torch.Tensor
+    angle: torch.Tensor
+    B: torch.Tensor
+    C: torch.Tensor
+    C_reverse: torch.Tensor
+    D: torch.Tensor
+    unit: torch.Tensor
+    side: torch.Tensor
+    owner: torch.Tensor
+
+    def __init__(
+        self,
+        ssm: DiagonalSSM,
+        *,
+        valid: np.ndarray | None = None,
+        channels_first: bool = False,
+        dtype: torch.dtype = torch.float32,
+        device: Any = None,
+    ) -> None:
+        super().__init__()
+        structure, parameters = real_parameters(ssm, valid)
+        self.channels_first = channels_first
+        self.systems, self.states = structure.systems, structure.states
+        self.inputs, self.outputs = structure.inputs, structure.outputs
+        self.bidirectional, self.diagonal = structure.bidirectional, structure.diagonal
+        self._given: Matrices | None = None
+        real: dict[str, Any] = {"dtype": dtype, "device": device}
+        for name, value in parameters.items():
+            self.register_parameter(name, torch.nn.Parameter(torch.tensor(value, **real)))
+        self.register_buffer("unit", torch.tensor(structure.unit, **real))
+        self.register_buffer("side", torch.tensor(structure.side, **real))
+        self.register_buffer("owner", torch.tensor(structure.owner, device=device))
+
+    # ---------------------------------------------------------------- the system
+
+    def give(self, matrices: Matrices) -> None:
+        """Run with other tensors in place of the parameters' values."""
+        self._given = matrices
+
+    def holds(self, ssm: DiagonalSSM, valid: np.ndarray) -> bool:
+        """Whether tensors of this system have a place here: the same states per system, of the same kind."""
+        kind = (ssm.inputs, ssm.outputs, ssm.bidirectional, is_diagonal(ssm))
+        same = kind == (self.inputs, self.outputs, self.bidirectional, self.diagonal)
+        return same and self._given is not None and np.array_equal(np.nonzero(valid)[0], self.owner.cpu().numpy())
+
+    def matrices(self) -> Matrices:
+        """Poles, inputs, outputs and feedthrough as tensors; poles in double precision where the device has it."""
+        if self._given is not None:
+            return self._given
+        wide = self.log_rate.dtype if self.log_rate.device.type == "mps" else torch.float64
+        modulus = torch.exp(-self.side.to(wide) * torch.exp(self.log_rate.to(wide)))
+        angle = self.angle.to(wide) * self.unit.to(wide)
+        Lambda = torch.stack([modulus * torch.cos(angle), modulus * torch.sin(angle)], dim=-1)
+        return Lambda.to(self.B.dtype), self.B, self.C, self.C_reverse if self.bidirectional else None, self.D
+
+    def system(self, D: torch.Tensor | None = None) -> DiagonalSSM:
+        """The layer as a system in double precision, the systems of a batch padded with silent states.
+
+        `D` is that of the parent, where the layer is the kernel of one.
+        """
+        tensors: dict[str, torch.Tensor] = dict(self.named_parameters())
+        if D is not None:
+            tensors["D"] = D
+        return system_of(self.structure(), {key: value.detach().cpu().double() for key, value in tensors.items()})
+
+    def structure(self) -> Structure:
+        """What the layer knows besides its parameters."""
+        counts = np.bincount(self.owner.cpu().numpy(), minlength=self.systems)
+        return Structure(
+            tuple(counts.tolist()),
+            self.inputs,
+            self.outputs,
+            self.bidirectional,
+            self.diagonal,
+            tuple(self.unit.double().tolist()),
+            tuple(self.side.double().tolist()),
+        )
+
+    def description(self) -> dict[str, Any]:
+        """Keyword arguments of `empty_layer` that make a layer of the same shape; plain data for JSON."""
+        structure = self.structure()
+        found = {
+            "call": next(name for name, cls in LAYERS.items() if cls is type(self)),
+            "counts": list(structure.counts),
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "bidirectional": self.bidirectional,
+            "diagonal": self.diagonal,
+            "channels_first": self.channels_first,
+            "dtype": str(self.B.dtype).removeprefix("torch."),
+        }
+        return found | ({"step_scale": self.step_scale} if isinstance(self, S5PyTorchLayer) else {})
+
+    def extra_repr(self) -> str:
+        """Sizes, for printing."""
+        many = f"systems={self.systems}, " if self.systems > 1 else ""
+        kind = ", bidirectional" if self.bidirectional else ""
+        return f"{many}states={self.states}, inputs={self.inputs}, outputs={self.outputs}{kind}"
+
+    # ---------------------------------------------------------------- running
+
+    def forward(self, u: torch.Tensor, *more: Any, **named: Any) -> torch.Tensor:
+        """Outputs (batch, L, width) of inputs (batch, L, width); one sequence (L, width) goes too."""
+        if any(value is not None for value in (*more, *named.values())):
+            raise ArgumentError(
+                f"a drop-in layer ({self.extra_repr()}) is called with more than its input, {len(more)} further "
+                f"arguments, keywords {', '.join(named) or 'none'}; only forward(u) -> y is known of this class"
+            )
+        if self.channels_first:
+            return self.run(u.transpose(-1, -2))[0].transpose(-1, -2)
+        return self.run(u)[0]
+
+    def initial_state(self, batch_size: int | None = None) -> torch.Tensor:
+        """State before the first sample, zeros (batch, N, 2), the last axis (re, im)."""
+        shape = (self.states, 2) if batch_size is None else (batch_size, self.states, 2)
+        return torch.zeros(shape, dtype=self.B.dtype, device=self.B.device)
+
+    def run(
+        self, u: torch.Tensor, state: torch.Tensor | None = None, *, carry: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Outputs of inputs (batch, L, width), and the state after the last sample where it is carried.
+
+        Parameters
+        ----------
+        u : Tensor, shape (batch, L, width) or (L, width)
+        state : Tensor, shape (batch, N, 2), optional
+            State before the first sample: what the call for the chunk before returned.
+        carry : bool, default False
+            Return the state after the last sample as well.
+        """
+        if (carry or state is not None) and self.bidirectional:
+            raise NotCausalError("a bidirectional layer needs its whole sequence: it has no state to carry on")
+        if u.shape[-1] != self.systems * self.inputs:
+            raise ShapeError(f"u has shape {tuple(u.shape)}; expected (batch, L, {self.systems * self.inputs})")
+        with torch.autocast(device_type=u.device.type, enabled=False):
+            single = u.ndim == 2
+            v = u.to(self.B.dtype)
+            v = v.unsqueeze(0) if single else v
+            start = state.to(self.B.dtype).unsqueeze(0) if single and state is not None else state
+            y, last = run_matrices(self.matrices(), v, self.owner, self.systems, start, carry)
+            y = y.to(u.dtype) if u.dtype.is_floating_point else y
+            return (y.squeeze(0) if single else y), (last.squeeze(0) if single and last is not None else last)
+
+    def step(self, u: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One sample: outputs (batch, width) of inputs (batch, width), and the next state (batch, N, 2)."""
+        y, state = self.run(u.unsqueeze(-2), state, carry=True)  # type: ignore[assignment]
+        return y.squeeze(-2), state
+
+
+class PairLayer(SSMLayer):
+    """With the call of S4D-like layers: returns the outputs and None for a state."""
+
+    def forward(self, u: torch.Tensor, **ignored: Any) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        """See `SSMLayer.forward`."""
+        return super().forward(u), None
+
+
+class S5PyTorchLayer(SSMLayer):
+    """With the call of ``S5SSM`` of the package s5-pytorch."""
+
+    step_scale: float = 1.0
+
+    def forward(
+        self, signal: torch.Tensor, step_scale: Any = 1.0, state: Any = None, return_state: bool = False
+    ) -> Any:
+        """Outputs (L, width) of a signal (L, width), and the state where it is asked for."""
+        self._check_scale(step_scale)
+        y, last = self.run(signal, state, carry=return_state)
+        return (y, last) if return_state else y
+
+    def forward_rnn(
+        self, signal: torch.Tensor, prev_state: torch.Tensor, step_scale: Any = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One sample; see `SSMLayer.step`."""
+        self._check_scale(step_scale)
+        return self.step(signal, prev_state)
+
+    def _check_scale(self, scale: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if isinstance(scale, torch.Tensor):
+            functorch = torch._C._functorch
+            while functorch.is_batchedtensor(scale):
+                scale = functorch.get_unwrapped(scale)
+            fits = bool((scale == self.step_scale).all())
+        else:
+            fits = scale == self.step_scale
+        if not fits:
+            raise ArgumentError(
+                f"this layer was discretised with step_scale={self.step_scale}, and the network calls it with another; "
+                "read it with adapter=adapters.S5PyTorch(step_scale=...)"
+            )
+
+
+class LRULayer(SSMLayer):
+    """With the call of the LRU of lru-reduction and of LRU-pytorch."""
+
+    def forward(self, input: torch.Tensor, state: Any = None, mode: str = "scan") -> torch.Tensor:
+        """Outputs (batch, L, width) of inputs (batch, L, width)."""
+        if state is None:
+            return super().forward(input)
+        start = torch.view_as_real(state) if state.is_complex() else state
+        if input.ndim == 3 and start.ndim == 2:
+            start = start.expand(input.shape[0], *start.shape)
+        return self.run(input, start)[0]
+
+
+class KernelLayer(SSMLayer):
+    """In place of the child that gives the convolution kernel of an S4D layer; the layer itself has D."""
+
+    def __init__(self, ssm: DiagonalSSM, **options: Any) -> None:
+        super().__init__(ssm, **options)
+        if ssm.inputs > 1 or ssm.outputs > 1 or ssm.bidirectional:
+            raise ArgumentError(f"a convolution kernel is of causal systems of one input and output, not of {ssm!r}")
+        self.register_parameter("D", None)
+
+    def forward(self, L: int, **ignored: Any) -> torch.Tensor:  # type: ignore[override]
+        """Kernel (width, L)."""
+        Lambda, B, C, _, _ = self.matrices()
+        return impulse_response(Lambda, B, C, self.owner, self.systems, L)
+
+
+LAYERS: dict[str, type[SSMLayer]] = {
+    "plain": SSMLayer,
+    "pair": PairLayer,
+    "s5_pytorch": S5PyTorchLayer,
+    "lru": LRULayer,
+    "kernel": KernelLayer,
+}
+"""The calls that are known, by the names under which files remember them."""
+
+
+def empty_layer(
+    *,
+    call: str,
+    counts: Sequence[int],
+    inputs: int,
+    outputs: int,
+    bidirectional: bool = False,
+    diagonal: bool = True,
+    channels_first: bool = False,
+    dtype: str = "float32",
+    step_scale: float = 1.0,
+) -> SSMLayer:
+    """A drop-in layer of a shape, for weights that are loaded into it.
+
+    Parameters
+    ----------
+    call : {"plain", "pair", "s5_pytorch", "lru", "kernel"}
+        How the layer is called.
+    counts : sequence of int
+        States of each system; one number for a layer that is one system.
+    inputs, outputs : int
+        Of each system.
+    bidirectional, diagonal, channels_first : bool
+        `diagonal`: D is a vector.
+    dtype : {"float32", "float64"}
+    step_scale : float
+        That the network passes on, in s5-pytorch.
+
+    Raises
+    ------
+    UnknownNameError
+        Another call.
+    """
+    if call not in LAYERS:
+        raise UnknownNameError(f"there is no call {call!r}; choose from {', '.join(LAYERS)}")
+    s, n = len(counts), max(counts, default=0)
+    valid = np.arange(n) < np.asarray(counts)[:, None]
+    fill = np.where(valid, 0.5, 0.0)
+    D = np.zeros((s, outputs, inputs)) + (0.0 if diagonal or inputs != outputs else 1.0)
+    reverse = np.zeros((s, outputs, n)) if bidirectional else None
+    ssm = DiagonalSSM(fill, np.zeros((s, n, inputs)), np.zeros((s, outputs, n)), D, reverse)
+    if s == 1:
+        halves = None if reverse is None else reverse[0]
+        ssm = DiagonalSSM(fill[0], ssm.B[0], ssm.C[0], D[0], halves)
+    layer = LAYERS[call](ssm, valid=valid, channels_first=channels_first, dtype=getattr(torch, dtype))
+    if isinstance(layer, S5PyTorchLayer):
+        layer.step_scale = step_scale
+    return layer

@@ -1,0 +1,67 @@
+"""The cache of compiled code: no place for it, damaged files, processes that compile at once."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("numba")
+
+PROGRAM = """
+import sys, warnings
+sys.path.insert(0, {folder!r})
+warnings.simplefilter("always")
+import plain
+print(plain.twice(3), plain.twice(1.5))
+"""
+MODULE = "from ssmreduce._support.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n"
+
+
+def run(folder, **environment):
+    (folder / "plain.py").write_text(MODULE) if not (folder / "plain.py").exists() else None
+    program = PROGRAM.format(folder=str(folder))
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_without_a_place_functions_still_run_and_say_how_to_get_one(tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    found = run(tmp_path, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator", NUMBA_CACHE_DIR="")
+    assert found.stdout == "6 3.0\n", found.stderr
+    assert "CacheWarning" in found.stderr
+    assert "NUMBA_CACHE_DIR" in found.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", b"no pickle"])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_files_are_compiled_anew(kind, content, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    assert run(tmp_path, NUMBA_CACHE_DIR=str(cache)).returncode == 0
+    files = list(cache.rglob(f"*.{kind}"))
+    assert files
+    for file in files:
+        file.write_bytes(content)
+    found = run(tmp_path, NUMBA_CACHE_DIR=str(cache))
+    assert (found.stdout, found.stderr) == ("6 3.0\n", "")
+    if kind == "nbi":
+        assert all(file.stat().st_size > len(content) for file in files)
+
+
+def test_code_of_other_types_is_not_run(tmp_path):
+    """Two processes that compile at once can give their files one number."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    run(tmp_path, NUMBA_CACHE_DIR=str(cache))
+    one, two = sorted(cache.rglob("*.nbc"))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    found = run(tmp_path, NUMBA_CACHE_DIR=str(cache))
+    assert (found.stdout, found.stderr) == ("6 3.0\n", "")
