@@ -79,10 +79,10 @@ def reduce_folder(options):
     mixers = {}
     for k, block in enumerate(base.layers):
         load(block, tensors, f"backbone.layers.{k}.")
-        full, reduced, entry = one_block(block, k, full, reduced, options)
+        full, reduced, state, entry = one_block(block, k, full, reduced, options)
         if entry is not None:
             mixers[f"backbone.layers.{k}.mixer"] = entry
-        writer.add({f"backbone.layers.{k}.{key}": value for key, value in block.state_dict().items()})
+        writer.add({f"backbone.layers.{k}.{key}": value for key, value in state.items()})
         block.to("meta")
     load(base.norm_f, tensors, "backbone.norm_f.")
     tied = "lm_head.weight" not in tensors.names
@@ -134,7 +134,7 @@ def token_ids(options, config):
 
 
 def one_block(block, k, full, reduced, options):
-    """Outputs of a block in the full and the reduced network, and what describes its new mixer if it is a drop-in."""
+    """Outputs of a block in the full and the reduced network, its new tensors, what describes a drop-in mixer."""
     layer, adapter = mixer_layer(block.mixer), mixer_adapter(block.mixer)
     targets = []
     handle = block.mixer.register_forward_hook(lambda _, __, output: targets.append(output.numpy()))
@@ -151,11 +151,13 @@ def one_block(block, k, full, reduced, options):
     errors = [relative(single, [u[part]], [target[part]]) for part in (fit, apart)]
     orders = f"{layer.order} -> {smaller.order} states"
     print(f"block {k}: {orders}, error {errors[0]:.4f}, held apart {errors[1]:.4f}", flush=True)
+    state = dict(block.state_dict())
     if getattr(smaller, "mix_C", None) is not None:
-        return full, reduced, described(block.mixer)
-    stock = {name: torch.as_tensor(value, dtype=torch.float32) for name, value in adapter.tensors(smaller).items()}
-    block.mixer.state_dict = lambda *_, prefix="", **__: {prefix + name: value for name, value in stock.items()}
-    return full, reduced, None
+        return full, reduced, state, described(block.mixer)
+    state = {key: value for key, value in state.items() if not key.startswith("mixer.")}
+    for name, value in adapter.tensors(smaller).items():
+        state[f"mixer.{name}"] = torch.as_tensor(value, dtype=torch.float32)
+    return full, reduced, state, None
 
 
 def shrink(layer, u, target, options):
