@@ -330,7 +330,7 @@ def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
             return value if value is None else bool(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be True or False, got {value!r}")
     if kind is float:
-        if isinstance(value, int | float | np.number) and 0 < value < 1e300:
+        if isinstance(value, int | float | np.number) and 0 < float(value) < 1e300:
             return float(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be a positive number, got {value!r}")
     return value
