@@ -5,7 +5,7 @@ import pytest
 from support.norm_oracles import random_ssm
 
 import ssmreduce as sr
-from ssmreduce.errors import NotCausalError, ShapeError, UnknownNameError
+from ssmreduce.errors import NotCausalError, OptionError, ShapeError
 from ssmreduce.systems._systems import DiagonalSSM, StateSpace
 
 
@@ -150,5 +150,5 @@ def test_reductions(name):
 
 @pytest.mark.parametrize("horizon", [0, -3, 2.5, None])
 def test_horizons_that_are_none(horizon):
-    with pytest.raises(UnknownNameError, match="whole number from 1 on"):
+    with pytest.raises(OptionError, match="positive integer"):
         sr.norms.finite_horizon_gain(DiagonalSSM([0.5], [[1.0]], [[1.0]], [[0.0]]), horizon)

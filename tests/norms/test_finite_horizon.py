@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.norm_oracles import random_ssm
 
-from ssmreduce.errors import NonFiniteError, NotRepresentableError, UnknownNameError, UnstableSystemError
+from ssmreduce.errors import NonFiniteError, NotRepresentableError, OptionError, UnstableSystemError
 from ssmreduce.norms._finite_horizon import finite_horizon_gain, peak_to_peak_bounds
 from ssmreduce.norms.peak._peak_gain import peak_gain
 from ssmreduce.responses._responses import impulse_response, simulate
@@ -42,7 +42,7 @@ def test_a_long_horizon_approaches_the_peak_gain():
 def test_silence_and_refusals():
     silent = DiagonalSSM([1.5], [[0.0]], [[1.0]], [[0.0]])
     assert finite_horizon_gain(silent, 30).lower == 0.0
-    with pytest.raises(UnknownNameError, match="horizon"):
+    with pytest.raises(OptionError, match="horizon"):
         finite_horizon_gain(silent, 0)
     with pytest.raises(UnstableSystemError, match="state 0"):
         peak_to_peak_bounds(silent)

@@ -148,7 +148,7 @@ def test_bad_calls_are_named():
     small, x = small_model(LRU, 0.8), sequences(LRU)[:5]
     with pytest.raises(sr.errors.ShapeError, match="batch"):
         sr.reduction.refit_network(net_of(r), small, [])
-    with pytest.raises(sr.errors.SelectionError, match="refine"):
+    with pytest.raises(sr.errors.OptionError, match="refine"):
         sr.reduction.refit_network(net_of(r), small, [x], refine=-1)
     with pytest.raises(sr.errors.UnknownLayerError, match="dlru"):
         sr.reduction.refit_network(sr.network(lambda model, x, tap=None: x, model=r.model), small, [x])

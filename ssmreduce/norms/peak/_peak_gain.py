@@ -62,7 +62,9 @@ def peak_gain(
     NotCausalError
         Level sets of a bidirectional system.
     UnknownNameError
-        Another `method`; `rtol` or `max_samples` that is not positive, or infinite.
+        Another `method`.
+    OptionError
+        An `rtol` or `max_samples` that is not positive, or infinite.
     ShapeError
         Level sets of a batch.
 
@@ -142,7 +144,7 @@ def _by_level_sets(ssm: DiagonalSSM, rtol: float, start: tuple[float, float] | N
     if ssm.batch:
         raise ShapeError(f"level sets take one system, not {ssm!r}; leave out the method, or take them one by one")
     _, omega, upper, samples = level_set_peak_gain(to_state_space(ssm), rtol, start)
-    gain = proven_gain_at(ssm, omega)
+    gain = proven_gain_at(ssm, omega) if ssm.inputs and ssm.outputs else 0.0
     return PeakGain(gain, omega, max(upper, gain), samples, "level-set")
 
 

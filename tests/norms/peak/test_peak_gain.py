@@ -13,7 +13,7 @@ from support.norm_oracles import (
 )
 
 from ssmreduce._support.exact import two_product, two_sum
-from ssmreduce.errors import NonFiniteError, NotCausalError, UnknownNameError, UnstableSystemError
+from ssmreduce.errors import NonFiniteError, NotCausalError, OptionError, UnstableSystemError
 from ssmreduce.norms.peak._bounds import interval_bound, phases
 from ssmreduce.norms.peak._circle import angle_between, direction, turn
 from ssmreduce.norms.peak._peak_gain import hinf_norm, peak_gain
@@ -163,7 +163,7 @@ def test_refusals():
     with pytest.raises(NotCausalError, match="H-infinity"):
         hinf_norm(both)
     np.testing.assert_allclose(peak_gain(both).gain, 4.0, rtol=1e-14)
-    with pytest.raises(UnknownNameError, match="positive"):
+    with pytest.raises(OptionError, match="positive"):
         peak_gain(both, rtol=0.0)
 
 
