@@ -66,6 +66,8 @@ SHARED = {
     "selective._forward": {"Signals", "conv_input", "readout", "recur", "signals_of"},
     "selective._functions": {"linear"},
     "reduction.calibrated._balanced": {"balance_calibrated"},
+    "reduction.calibrated._finish": {"OutputError"},
+    "reduction.calibrated._network_data": {"Part", "batch_list", "recorded"},
     "reduction.methods._compensated": {"refitted_layer"},
     "selection._outputs": {"RIDGE", "OutputFit", "check_moments", "is_diagonal", "output_weights", "with_weights"},
     "selection._scores": {"ALLOCATIONS", "CRITERIA", "PRESETS", "Criterion"},
