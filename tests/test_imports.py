@@ -58,6 +58,7 @@ SHARED = {
     "engines": {"_torch"},
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
+    "evaluation._on_data": {"OnData"},
     "evaluation._report": {"shown", "table_of"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
