@@ -1,4 +1,4 @@
-"""The command line: inspect, score, calibrate, prune, search, compare, with the verbs and the options of the API."""
+"""The command line, with the verbs and the options of the API."""
 
 import argparse
 import contextlib
@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 from ..errors import SSMReduceError, printable
 from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
+from ._live import live
 from ._prune import add_prune, add_score
-from ._shared import add_command, load_model, natural
+from ._reduce import add_compress, add_reduce, add_sweep
+from ._shared import adapter_of, add_command, load_model, natural, progress
 
 __all__ = ["main"]
 
@@ -22,7 +24,10 @@ _EPILOG = """examples:
   ssmreduce prune model.safetensors small.safetensors --method last --ratio 0.33
   ssmreduce calibrate model.safetensors inputs.npz calibration.npz
   ssmreduce prune model.safetensors small.safetensors --method calibrated --calibration calibration.npz --ratio 0.8
-  ssmreduce compare model.safetensors small.safetensors
+  ssmreduce reduce model.safetensors small.safetensors --method balanced --ratio 0.5
+  ssmreduce compress my_network:make small.safetensors --ratio 0.8
+  ssmreduce sweep my_network:make --methods last eliminate
+  ssmreduce compare model.safetensors small.safetensors --network my_network:make
 
 Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
 Exit codes: 0 done; 1 an error; 2 wrong usage (an option that would do nothing, too); 3 done, but the result could not
@@ -118,14 +123,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version = sys.modules[__package__.partition(".")[0]].__version__
+    parser.add_argument("--version", action="version", version=f"ssmreduce {version}")
     commands = parser.add_subparsers(required=True, metavar="command")
     add_command(commands, "inspect", _inspect, "sizes, slowest poles, largest state norms, unstable states")
     add_score(commands)
     add_prune(commands)
+    add_reduce(commands)
+    add_compress(commands)
     add_calibrate(commands)
     add_search(commands)
+    add_sweep(commands)
     command = add_command(commands, "compare", _compare, "reduced checkpoints against the original")
     command.add_argument("reduced", nargs="+", help="reduced checkpoints")
+    command.add_argument(
+        "--network", metavar="MODULE:FUNCTION", help="returns (network, batches), on which outputs are compared first"
+    )
+    command.add_argument("--quick", action="store_true", help="without the worst-case certificates")
     command.add_argument("--length", type=int, default=1024, help="steps of white noise (%(default)s)")
     command.add_argument("--seed", type=natural, default=0, help="of the noise (%(default)s)")
     return parser
@@ -137,6 +151,12 @@ def _inspect(args: argparse.Namespace) -> tuple[dict, Any]:
 
 
 def _compare(args: argparse.Namespace) -> tuple[dict, Any]:
+    made = None if args.network is None else live(args.network, adapter_of(args))
+    model = load_model(args.file, args)
     candidates = {path: load_model(path, args) for path in args.reduced}
-    comparison = compare(load_model(args.file, args), candidates, length=args.length, seed=args.seed)
+    with progress("comparing") as move:
+        given = {} if made is None else {"network": made.net, "batches": made.data(args.network)}
+        comparison = compare(
+            model, candidates, length=args.length, seed=args.seed, certificates=not args.quick, progress=move, **given
+        )
     return comparison.to_dict(), comparison

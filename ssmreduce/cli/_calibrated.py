@@ -1,22 +1,20 @@
 """``calibrate`` and ``search``: second moments of recorded layer inputs, and the largest ratio that a metric allows."""
 
 import argparse
-import contextlib
-import importlib
-import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
-from ..errors import CheckpointFormatError, EvaluationError, ShapeError, UnknownNameError, WriteError
+from ..errors import CheckpointFormatError, EvaluationError, ShapeError, WriteError
 from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..models._checkpoints import read_file
 from ..reduction.calibrated import search
+from ._live import named_function, own_modules
 from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, progress
 
 
@@ -51,8 +49,7 @@ def add_search(commands: Any) -> None:
 def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
     _check_calibration_output(args.output)
     model = load_model(args.file, args)
-    bar, move = progress("calibrating")
-    with bar:
+    with progress("calibrating") as move:
         calibration = _of_files(model, args.inputs, move)
     save_calibration(calibration, args.output)
     table = table_of(f"{args.file} -> {args.output}", "layer", "steps", "longest sequence")
@@ -92,7 +89,7 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
     module, _, name = args.evaluate.partition(":")
     if not (module and name):
         args.fail(f"argument --evaluate: MODULE:FUNCTION is needed, got {args.evaluate!r}")
-    check_output(args.output)
+    check_output(args.output, args)
     model = load_model(args.file, args)
     if args.scope == "layer" and args.form == "compact" and any(ssm.systems > 1 for ssm in model.values()):
         args.fail(
@@ -100,12 +97,11 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
             "--form mask or padded"
         )
     calibration = load_calibration(args.calibration)
-    bar, move = progress("searching")
-    with bar, _working_directory_first(), contextlib.redirect_stdout(sys.stderr):  # what the user prints is no result
+    with progress("searching") as move, own_modules():
         found = search(
             model,
             calibration,
-            _evaluation(module, name),
+            evaluation(args.evaluate),
             max_loss=args.max_loss,
             tolerance=args.tolerance,
             min_states=args.min_states,
@@ -120,29 +116,9 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
     return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, table
 
 
-@contextlib.contextmanager
-def _working_directory_first() -> Iterator[None]:
-    """Modules are found from the working directory, also those that are imported while the function runs."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _evaluation(module: str, name: str) -> Callable[[SSMModel], float]:
+def evaluation(text: str) -> Callable[[SSMModel], float]:
     """The user's function; what it raises becomes an error that says where."""
-    text = f"{module}:{name}"
-    try:
-        home = importlib.import_module(module)
-        function = getattr(home, name)
-    except Exception as error:  # a module of the user's own may raise anything
-        raise UnknownNameError(
-            f"--evaluate needs MODULE:FUNCTION, and {text!r} is not one: {type(error).__name__}: {error}"
-        ) from error
-    if not callable(function):
-        raise UnknownNameError(f"--evaluate needs MODULE:FUNCTION, and {text!r} is not one: it cannot be called")
+    function, home = named_function(text, "--evaluate")
 
     def evaluate(model: SSMModel) -> float:
         try:

@@ -7,13 +7,23 @@ from typing import Any
 import numpy as np
 
 from ..calibration import load_calibration
-from ..errors import UnknownNameError
 from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..reduction.calibrated import refit
 from ..selection import Scores, Selection, elimination_path, elimination_scores, prune, score, select
 from ..selection._scores import ALLOCATIONS, CRITERIA, PRESETS
-from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, natural
+from ._live import is_factory
+from ._shared import (
+    FEEDTHROUGH,
+    SCOPE,
+    add_command,
+    add_output,
+    check_output,
+    load_model,
+    named_orders,
+    natural,
+    progress,
+)
 
 _METHODS = [*PRESETS, *CRITERIA, "calibrated"]
 
@@ -32,7 +42,7 @@ def add_prune(commands: Any) -> None:
     rule.add_argument("--ratio", type=float, help="share of the states to drop, in [0, 1)")
     rule.add_argument("--count", type=int, help="number of states of the whole model that stay")
     rule.add_argument("--threshold", type=float, help="states with at least this score stay")
-    rule.add_argument("--orders", nargs="+", type=int, metavar="N", help="states that stay, a number a layer")
+    rule.add_argument("--orders", nargs="+", metavar="N", help="states that stay: a number a layer, or LAYER=N")
     command.add_argument("--min-states", type=int, help="least number of states a layer, not with --orders (1)")
     command.add_argument(
         "--ties", choices=("stable", "keep"), help="with --ratio or --count: which of equal scores stay"
@@ -81,7 +91,8 @@ def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
 
 def _score(args: argparse.Namespace) -> tuple[dict, Any]:
     _check_score_options(args)
-    scores = _scores(load_model(args.file, args), args)
+    with progress("scoring"):
+        scores = _scores(load_model(args.file, args), args)
     table = table_of(
         f"{scores.method}, {scores.allocation}", "layer", "states", "smallest", "median", "largest", "infinite"
     )
@@ -94,11 +105,7 @@ def _score(args: argparse.Namespace) -> tuple[dict, Any]:
 
 
 def _selected(model: SSMModel, args: argparse.Namespace) -> Selection:
-    orders = None
-    if args.orders is not None:
-        if len(args.orders) != len(model):
-            raise UnknownNameError(f"--orders needs {len(model)} numbers, one a layer, got {len(args.orders)}")
-        orders = dict(zip(model, args.orders, strict=True))
+    orders = None if args.orders is None else named_orders(model, args)
     return select(
         _scores(model, args),
         ratio=args.ratio,
@@ -114,13 +121,14 @@ def _selected(model: SSMModel, args: argparse.Namespace) -> Selection:
 def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     _check_score_options(args)
     _check_select_options(args)
-    check_output(args.output)
+    check_output(args.output, args)
     model = load_model(args.file, args)
-    selection = _selected(model, args)
-    pruned = prune(model, selection)
-    if args.method == "calibrated":
-        pruned = refit(pruned, calibration=load_calibration(args.calibration), feedthrough=args.feedthrough)
-    before = Path(args.file).stat().st_size
+    with progress("pruning"):
+        selection = _selected(model, args)
+        pruned = prune(model, selection)
+        if args.method == "calibrated":
+            pruned = refit(pruned, calibration=load_calibration(args.calibration), feedthrough=args.feedthrough)
+    before = None if is_factory(args.file) else Path(args.file).stat().st_size
     save(pruned, args.output, form=args.form)
     after = Path(args.output).stat().st_size
     table = table_of(f"{args.file} -> {args.output} ({args.form})", "layer", "states before", "after")
@@ -129,7 +137,7 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     total = sum(selection.orders.values())
     table.add_section()
     table.add_row("all", str(sum(model.orders.values())), f"{total} ({selection.ratio:.1%} dropped)")
-    table.add_row("bytes", f"{before:,}", f"{after:,}")
+    table.add_row("bytes", "-" if before is None else f"{before:,}", f"{after:,}")
     result = {
         "output": args.output,
         "form": args.form,

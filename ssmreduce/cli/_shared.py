@@ -1,16 +1,19 @@
 """What the commands share: options of every command, the model that a file holds, usage errors, progress bars."""
 
 import argparse
-from collections.abc import Callable
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .._support.whole import check_place
 from ..adapters import Adapter, families
-from ..errors import UnknownNameError
+from ..errors import UnknownNameError, WriteError
 from ..models import SSMModel, load
 from ..models._checkpoints import format_of
 from ..models._model import FORMS
+from ._live import is_factory, live
 
 SCOPE = "treat a layer as a whole, or each of its systems (S4D features) alike (%(default)s)"
 FEEDTHROUGH = "calibrated: fit D as well as C"
@@ -29,7 +32,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
         metavar="FLAG=VALUE",
         help="flag of the adapter that the file does not hold, such as conj_sym=true",
     )
-    command.add_argument("file")
+    command.add_argument("file", help="a checkpoint, or MODULE:FUNCTION, which returns a live network")
     return command
 
 
@@ -39,12 +42,34 @@ def add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--form", choices=FORMS, default="compact", help="how dropped states are written (%(default)s)"
     )
+    command.add_argument("--force", action="store_true", help="let the output take the place of the input")
 
 
-def check_output(path: str) -> None:
-    """Fail before the work is done, not after it, where the checkpoint cannot be written."""
+def check_output(path: str, args: argparse.Namespace) -> None:
+    """Fail before the work is done, not after it, where the checkpoint cannot be written or is the input."""
     format_of(path)
     check_place(Path(path))
+    if not args.force and Path(path).exists() and Path(args.file).exists() and Path(path).samefile(args.file):
+        raise WriteError(f"{path!r} is the input, which would be lost; give another output, or --force")
+
+
+def named_orders(model: SSMModel, args: argparse.Namespace) -> dict[str, int]:
+    """What ``--orders`` says: a number a layer, or LAYER=N, where layers that are not named keep what they have."""
+    texts: list[str] = args.orders
+    pairs = [text.rpartition("=") for text in texts]
+    names = [name for name, equals, _ in pairs if equals]
+    if any(not number.isdecimal() for _, _, number in pairs) or len(names) not in (0, len(texts)):
+        args.fail(f"argument --orders: numbers, or LAYER=N throughout, are needed, got {' '.join(texts)}")
+    if len(set(names)) < len(names):
+        args.fail("argument --orders: a layer is named twice")
+    numbers = [int(number) for _, _, number in pairs]
+    if names:
+        for name in names:
+            model.require(name)
+        return {**model.orders, **dict(zip(names, numbers, strict=True))}
+    if len(numbers) != len(model):
+        raise UnknownNameError(f"--orders needs {len(model)} numbers, one a layer, got {len(numbers)}")
+    return dict(zip(model, numbers, strict=True))
 
 
 def natural(text: str) -> int:
@@ -55,11 +80,13 @@ def natural(text: str) -> int:
 
 
 def load_model(path: str, args: argparse.Namespace) -> SSMModel:
-    """The model of a file, with the adapter that the options name."""
-    return load(path, adapter=_adapter(args))
+    """The model of a file or of a live network, with the adapter that the options name."""
+    adapter = adapter_of(args)
+    return live(path, adapter).net.model if is_factory(path) else load(path, adapter=adapter)
 
 
-def _adapter(args: argparse.Namespace) -> Adapter | None:
+def adapter_of(args: argparse.Namespace) -> Adapter | None:
+    """The adapter that the options name."""
     if args.adapter is None:
         if args.set:
             raise UnknownNameError("--set gives flags of an adapter; name it with --adapter")
@@ -81,12 +108,16 @@ def _flag(value: str) -> Any:
         return value
 
 
-def progress(text: str) -> Any:
-    """Progress bar on standard error, and a function that moves it."""
+@contextlib.contextmanager
+def progress(text: str) -> Iterator[Callable[[float, int], None]]:
+    """A bar on standard error, where that is a terminal, and the function that moves it; it goes when all is done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    if sys.stderr is None or not (console := Console(stderr=True)).is_terminal:
+        yield lambda done, total: None
+        return
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task(text)
-    return bar, lambda done, total: bar.update(task, completed=done, total=total)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,7 +1,8 @@
 """What a model looks like, and what a reduction cost."""
 
 from ._certificates import Certificate, certify
-from ._report import Comparison, Inspection, compare, inspect
+from ._compare import Comparison, compare
+from ._report import Inspection, inspect
 from ._sweep import Sweep, SweepRow, sweep
 
 __all__ = [

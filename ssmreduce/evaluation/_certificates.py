@@ -1,6 +1,7 @@
 """What a reduction cost: the error system, its certified peak gain, its exact H2 norm, and what no method can beat."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -119,11 +120,56 @@ def certify(ssm: DiagonalSSM, reduced: DiagonalSSM, *, rtol: float = 1e-3) -> Ce
     >>> round(certificate.error, 12), round(certificate.h2_error, 6), round(certificate.lower_bound, 6)
     (0.02, 0.011547, 0.007044)
     """
-    error = error_system(ssm, reduced)
-    real_order, lower, a_priori = _bounds(ssm, reduced)
-    stable = without_silent(_zeroed_unstable(on_host(ssm)))
-    norm = _peak(stable, rtol)[0], _h2(stable)
-    return Certificate(*_peak(error, rtol), _h2(error), real_order, lower, a_priori, *norm)
+    return Original(ssm, rtol).certificate(reduced)
+
+
+class Original:
+    """A layer with which several are compared: its norms and singular values are computed once."""
+
+    def __init__(self, ssm: DiagonalSSM, rtol: float = 1e-3) -> None:
+        self.ssm, self.rtol = ssm, rtol
+        self._values: dict[tuple, np.ndarray] = {}
+
+    @cached_property
+    def norms(self) -> tuple[float, float]:
+        """Peak gain and H2 norm of the stable part."""
+        stable = without_silent(_zeroed_unstable(on_host(self.ssm)))
+        return _peak(stable, self.rtol)[0], _h2(stable)
+
+    @cached_property
+    def singles(self) -> list[DiagonalSSM]:
+        """The stable parts of its systems."""
+        return [stable_part(one) for one in single_systems(self.ssm)]
+
+    def certificate(self, reduced: DiagonalSSM) -> Certificate:
+        """See `certify`."""
+        error = error_system(self.ssm, reduced)
+        bounds = self._bounds(reduced)
+        return Certificate(*_peak(error, self.rtol), _h2(error), *bounds, *self.norms)
+
+    def _bounds(self, reduced: DiagonalSSM) -> tuple[int, float, float]:
+        """Real order, lower bound and a-priori bound of a layer, from its stable part."""
+        others = [stable_part(one) for one in single_systems(reduced)]
+        bounds = [self._bounds_of_one(i, other) for i, other in enumerate(others)]
+        orders, lower, a_priori = zip(*bounds, strict=True) if bounds else ((0,), (0.0,), (0.0,))
+        return max(orders), max(lower), max(a_priori)
+
+    def _bounds_of_one(self, index: int, reduced: DiagonalSSM) -> tuple[int, float, float]:
+        ssm = self.singles[index]
+        form = "scan" if not ssm.bidirectional and (ssm.D == reduced.D).all() else "textbook"
+        lower = max(
+            _lower_bound(self._singular_values((index, half, form), whole), hankel_singular_values(other, form=form))
+            for half, (whole, other) in enumerate(zip(_halves(ssm), _halves(reduced), strict=True))
+        )
+        stacked_form = "scan" if ssm.bidirectional else form
+        stacked = self._singular_values((index, "stacked", stacked_form), _with_rows(ssm, output_rows(ssm)))
+        order = _degree(hankel_singular_values(_with_rows(reduced, output_rows(reduced))))
+        return order, lower, float(2.0 * widening(ssm) * stacked[order:].sum())
+
+    def _singular_values(self, key: tuple, ssm: DiagonalSSM) -> np.ndarray:
+        if key not in self._values:
+            self._values[key] = hankel_singular_values(ssm, form=key[-1])
+        return self._values[key]
 
 
 def _zeroed_unstable(ssm: DiagonalSSM) -> DiagonalSSM:
@@ -142,25 +188,8 @@ def _h2(ssm: DiagonalSSM) -> float:
     return float("inf") if unstable_states(ssm).size else float(np.linalg.norm(np.ravel(h2_norm(ssm))))
 
 
-def _bounds(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:
-    """Real order, lower bound and a-priori bound of a layer, from its stable part."""
-    pairs = zip(single_systems(ssm), single_systems(reduced), strict=True)
-    bounds = [_bounds_of_one(stable_part(one), stable_part(other)) for one, other in pairs]
-    orders, lower, a_priori = zip(*bounds, strict=True) if bounds else ((0,), (0.0,), (0.0,))
-    return max(orders), max(lower), max(a_priori)
-
-
-def _bounds_of_one(ssm: DiagonalSSM, reduced: DiagonalSSM) -> tuple[int, float, float]:
-    form = "scan" if not ssm.bidirectional and (ssm.D == reduced.D).all() else "textbook"
-    lower = max(_lower_bound(*halves, form) for halves in zip(_halves(ssm), _halves(reduced), strict=True))
-    stacked = hankel_singular_values(_with_rows(ssm, output_rows(ssm)), form="scan" if ssm.bidirectional else form)
-    stacked_order = _degree(hankel_singular_values(_with_rows(reduced, output_rows(reduced))))
-    return stacked_order, lower, float(2.0 * widening(ssm) * stacked[stacked_order:].sum())
-
-
-def _lower_bound(ssm: DiagonalSSM, reduced: DiagonalSSM, form: str) -> float:
+def _lower_bound(values: np.ndarray, other: np.ndarray) -> float:
     """Weyl's inequality for Hankel operators, at the order of the reduced system."""
-    values, other = hankel_singular_values(ssm, form=form), hankel_singular_values(reduced, form=form)
     order = _degree(other)
     if order >= values.size:
         return 0.0

@@ -142,7 +142,10 @@ def test_names_with_markup_are_shown_as_they_are(capsys, tmp_path):
 def test_pruning_in_place_reports_both_sizes(capsys, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(Path(CHECKPOINT).read_bytes())
-    found = run_json(capsys, "prune", str(path), str(path), "--ratio", "0.5")
+    assert main(["prune", str(path), str(path), "--ratio", "0.5"]) == 1
+    assert "--force" in capsys.readouterr().err
+    assert path.read_bytes() == Path(CHECKPOINT).read_bytes()
+    found = run_json(capsys, "prune", str(path), str(path), "--ratio", "0.5", "--force")
     assert found["bytes_before"] == Path(CHECKPOINT).stat().st_size
     assert found["bytes_after"] == path.stat().st_size < found["bytes_before"]
 

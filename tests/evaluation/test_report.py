@@ -5,7 +5,7 @@ import pytest
 from support.oracles import lru_tree, model_of, s4d_tree
 
 import ssmreduce as sr
-from ssmreduce.errors import SelectionError, ShapeError, UnknownLayerError
+from ssmreduce.errors import ArgumentError, SelectionError, ShapeError, UnknownLayerError
 
 CHECKPOINT = "examples/s5_digits/model.safetensors"
 
@@ -151,3 +151,50 @@ def test_inspection_of_a_pruned_model_counts_its_own_values(model):
 def test_the_label_of_the_original_is_taken(model):
     with pytest.raises(SelectionError, match="'original' is taken"):
         sr.compare(model, {"original": model})
+
+
+def test_a_network_on_its_batches_comes_first(model, monkeypatch):
+    digits = np.random.default_rng(0).random((30, 64, 1))
+    candidates = {
+        f"LAST {share}": sr.prune(model, sr.select(sr.score(model, "last"), ratio=share)) for share in (0.3, 0.6)
+    }
+    norms = []
+    peak_gain = sr.evaluation._certificates.peak_gain
+    monkeypatch.setattr(
+        sr.evaluation._certificates, "peak_gain", lambda ssm, **options: norms.append(1) or peak_gain(ssm, **options)
+    )
+    function = sr.networks.s5_digits
+    comparison = sr.compare(
+        model, candidates, network=function, batches=[digits[:20], digits[20:]], evaluate=lambda m: 0.5
+    )
+    assert len(norms) == 4 * (1 + 2)  # the original once a layer, each candidate's error once
+    z, name = function(model, digits), model.layers[1]
+    u = sr.network(function, model=model).layer_inputs(model, digits)[name]
+    y = sr.simulate(model[name], u)
+    for row, small in zip(comparison.rows[1:], candidates.values(), strict=True):
+        other = function(small, digits)
+        difference = other - z
+        difference -= difference.mean(axis=1, keepdims=True)
+        centred = z - z.mean(axis=1, keepdims=True)
+        error = np.linalg.norm(difference) / np.linalg.norm(centred - centred.mean(axis=0))
+        assert row.agreement == np.mean(other.argmax(1) == z.argmax(1))
+        assert row.network_error == pytest.approx(error)
+        expected = np.linalg.norm(y - sr.simulate(small[name], u)) / np.linalg.norm(y)
+        assert row.layers[1].output_error == pytest.approx(expected)
+    text = str(comparison)
+    assert max(map(len, text.splitlines())) <= 80
+    heading = next(line for line in text.splitlines() if "agreement" in line)
+    assert heading.index("agreement") < heading.index("output error") < heading.index("value")
+    assert "proven for every input" in " ".join(text.split())
+
+
+def test_a_network_needs_batches_and_the_layers_of_the_model(model, rng):
+    x = rng.random((4, 64, 1))
+    with pytest.raises(ArgumentError, match="go together"):
+        sr.compare(model, {"same": model}, network=sr.networks.s5_digits)
+    with pytest.raises(ArgumentError, match="inputs are recorded"):
+        sr.compare(model, {"same": model}, network=sr.networks.s5_digits, batches=[x], inputs={})
+    other = model_of(lru_tree(rng))
+    net = sr.network(sr.networks.s5_digits, model=model)
+    with pytest.raises(UnknownLayerError, match="has no layer"):
+        sr.compare(other, {"same": other}, network=net, batches=[x])
