@@ -234,13 +234,13 @@ def _system(section: _Section, order: int) -> _System:
 
 def _response(poles: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, length: int) -> np.ndarray:
     """Impulse response (p, m, length): powers in blocks, ``lambda^(i + j q)``."""
-    residues = (C[:, None, :] * B.T[None]).reshape(-1, len(poles))
+    residues = (C[:, None, :] * B.T[None]).reshape(len(C) * B.shape[1], len(poles))
     size = min(length, _BLOCK)
     starts = np.arange(-(-length // size)) * size
     inner = np.power.outer(poles, np.arange(size))
     outer = residues[:, None, :] * np.power.outer(poles, starts).T
     response = 2.0 * (outer.real @ inner.real - outer.imag @ inner.imag)
-    response = response.reshape(len(C), B.shape[1], -1)[..., :length].copy()
+    response = response.reshape(len(C), B.shape[1], size * len(starts))[..., :length].copy()
     response[..., 0] += D
     return response
 

@@ -44,14 +44,17 @@ def test_a_numerical_order_is_said():
     k = np.arange(256)
     kernel = sum(0.5**j * (0.3 + 0.01 * j) ** k for j in range(20))[None]
     found = sr.realize(kernel)
-    assert found.numerical[0] and found.order[0] < 20
+    assert found.numerical[0]
+    assert found.order[0] < 20
     assert found.upper[0] < 1e-8
 
 
 def test_matrix_kernels():
     ssm = system(8, True, p=3, m=2)
     found = sr.realize(kernel_of(ssm, 1500))
-    assert found.order == 8 and found.ssm.batch == () and (found.ssm.outputs, found.ssm.inputs) == (3, 2)
+    assert found.order == 8
+    assert found.ssm.batch == ()
+    assert (found.ssm.outputs, found.ssm.inputs) == (3, 2)
     assert found.upper < 1e-6 * sr.hinf_norm(ssm)
 
 
@@ -60,7 +63,8 @@ def test_bounds_against_a_fine_grid_and_the_next_singular_value():
     found = sr.realize(kernels, order=8)
     error = kernels - kernel_of(found.ssm, 1024)[:, 0, 0]
     gain = np.abs(np.fft.rfft(error, 2**20)).max(-1)
-    assert (found.error <= gain * (1 + 1e-9)).all() and (gain <= found.upper).all()
+    assert (found.error <= gain * (1 + 1e-9)).all()
+    assert (gain <= found.upper).all()
     assert (found.upper <= 1.01 * found.error).all()
     section = [np.linalg.svd(k[1 + np.add.outer(np.arange(511), np.arange(512))], compute_uv=False) for k in kernels]
     np.testing.assert_allclose(found.hankel_singular_values[:, 8], np.array(section)[:, 8], rtol=1e-6)
@@ -91,14 +95,17 @@ def test_tolerance_takes_the_least_order():
 def test_filters_that_no_system_generates_stay_stable():
     rng = np.random.default_rng(0)
     found = sr.realize(rng.standard_normal((3, 200)), order=9)
-    assert (np.abs(found.ssm.Lambda) < 1).all() and (found.upper >= found.hankel_singular_values[:, 9]).all()
+    assert (np.abs(found.ssm.Lambda) < 1).all()
+    assert (found.upper >= found.hankel_singular_values[:, 9]).all()
 
 
 def test_zero_and_constant_terms():
     kernels = np.zeros((2, 16))
     kernels[1, 0] = 3.0
     found = sr.realize(kernels)
-    assert found.order.tolist() == [0, 0] and (found.upper == 0).all() and found.ssm.D[1, 0, 0] == 3.0
+    assert found.order.tolist() == [0, 0]
+    assert (found.upper == 0).all()
+    assert found.ssm.D[1, 0, 0] == 3.0
 
 
 def test_an_unattainable_tolerance():
