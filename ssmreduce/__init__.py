@@ -9,6 +9,7 @@ from . import (
     networks,
     norms,
     plot,
+    realization,
     reduction,
     responses,
     selection,
@@ -19,6 +20,7 @@ from .evaluation import certify, compare, inspect, sweep
 from .models import SSMModel, export, load, read, save
 from .networks import network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
+from .realization import realize
 from .reduction import compress, eliminate, reduce, refit, search
 from .responses import frequency_response, impulse_response, scan, simulate
 from .selection import prune, score, select
@@ -56,6 +58,8 @@ __all__ = [
     "plot",
     "prune",
     "read",
+    "realization",
+    "realize",
     "reduce",
     "reduction",
     "refit",
