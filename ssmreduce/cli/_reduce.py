@@ -132,7 +132,7 @@ def _compress(args: argparse.Namespace) -> tuple[dict, Any]:
             progress=sys.stderr is not None and sys.stderr.isatty(),
         )
     if isinstance(net, TorchNetwork) and (folder or Path(args.output).suffix == ".safetensors"):
-        from ..networks import save_module
+        from ..networks._torch_files import save_module
 
         save_module(result.rebuild(result.model), args.output)
     else:
