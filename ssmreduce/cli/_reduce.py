@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def _sweep(args: argparse.Namespace) -> tuple[dict, Any]:
     if args.evaluate is None and not is_factory(args.file):
         args.fail("argument --evaluate: needed where FILE is no MODULE:FUNCTION that returns (network, batches)")
     calibration = None if args.calibration is None else load_calibration(args.calibration)
+    evaluate: Callable[[SSMModel], float]
     with progress("sweeping") as move, own_modules():
         if args.evaluate is None:
             made = live(args.file, adapter_of(args))
