@@ -155,7 +155,7 @@ def _compare(args: argparse.Namespace) -> tuple[dict, Any]:
     model = load_model(args.file, args)
     candidates = {path: load_model(path, args) for path in args.reduced}
     with progress("comparing") as move:
-        given = {} if made is None else {"network": made.net, "batches": made.data(args.network)}
+        given: dict[str, Any] = {} if made is None else {"network": made.net, "batches": made.data(args.network)}
         comparison = compare(
             model, candidates, length=args.length, seed=args.seed, certificates=not args.quick, progress=move, **given
         )

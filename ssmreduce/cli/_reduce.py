@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _compress(args: argparse.Namespace) -> tuple[dict, Any]:
             progress=sys.stderr is not None and sys.stderr.isatty(),
         )
     if isinstance(net, TorchNetwork) and (folder or Path(args.output).suffix == ".safetensors"):
-        from ..networks import save_module
+        from ..networks._torch_files import save_module
 
         save_module(result.rebuild(result.model), args.output)
     else:
@@ -148,6 +149,7 @@ def _sweep(args: argparse.Namespace) -> tuple[dict, Any]:
     if args.evaluate is None and not is_factory(args.file):
         args.fail("argument --evaluate: needed where FILE is no MODULE:FUNCTION that returns (network, batches)")
     calibration = None if args.calibration is None else load_calibration(args.calibration)
+    evaluate: Callable[[SSMModel], float]
     with progress("sweeping") as move, own_modules():
         if args.evaluate is None:
             made = live(args.file, adapter_of(args))

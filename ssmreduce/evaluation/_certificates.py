@@ -144,8 +144,8 @@ class Original:
     def certificate(self, reduced: DiagonalSSM) -> Certificate:
         """See `certify`."""
         error = error_system(self.ssm, reduced)
-        bounds = self._bounds(reduced)
-        return Certificate(*_peak(error, self.rtol), _h2(error), *bounds, *self.norms)
+        order, lower, a_priori = self._bounds(reduced)
+        return Certificate(*_peak(error, self.rtol), _h2(error), order, lower, a_priori, *self.norms)
 
     def _bounds(self, reduced: DiagonalSSM) -> tuple[int, float, float]:
         """Real order, lower bound and a-priori bound of a layer, from its stable part."""

@@ -126,8 +126,8 @@ class Comparison(Report):
 
 
 _EXPLAINED = (
-    "peak, H2: proven for every input, also for those that the data never hold. x bound: peak over the least that any "
-    "system of that order can reach; a large one beside a small output error is no fault."
+    "peak, H2: over the layer's own norm, proven for every input, also for those that the data never hold. x bound: "
+    "peak over the least that any system of that order can reach; a large one beside a small output error is no fault."
 )
 
 
