@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from .._support.arguments import random_numbers, real_number, require_callable, require_kind, whole_number
+from .._support.tables import Report, shown, table_of
 from ..errors import ArgumentError, SelectionError, ShapeError
 from ..models import SSMModel
 from ..models._model import MODEL_ADVICE
 from ..systems import DiagonalSSM
-from ._certificates import Original
+from ._certificates import Certificate, Original
 from ._on_data import LayerErrors, OnData, add_inputs, add_noise, network_of
-from ._report import Report, compact_size, shown, table_of
+from ._report import compact_size
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class LayerComparison:
         H2 norm of the error over that of the original.
     multiple : float
         Proven peak gain of the error over :math:`\sigma_{r+1}`, which no system of that order can beat.
+    certificate : Certificate or None
+        The absolute numbers behind those three; None where nothing was certified.
     """
 
     name: str
@@ -43,6 +46,7 @@ class LayerComparison:
     peak_error: float = float("nan")
     h2_error: float = float("nan")
     multiple: float = float("nan")
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class ComparisonRow:
     agreement : float or None
         Share of the sequences on which the largest logit is the original's. None without a network, or where its
         outputs are no logits.
+    stored_bytes : int or None
+        Bytes of those arrays.
     """
 
     label: str
@@ -74,6 +80,7 @@ class ComparisonRow:
     value: float | None = None
     network_error: float | None = None
     agreement: float | None = None
+    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -272,15 +279,16 @@ def _on_data(model: SSMModel, errors: LayerErrors, network: Any, batches: Any, l
 
 def _certified(
     model: SSMModel, candidates: Mapping[str, SSMModel], progress: Callable[[int, int], None] | None
-) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Relative peak and H2 error and multiple by label and layer; each original layer is certified once."""
-    found: dict[tuple[str, str], tuple[float, float, float]] = {}
+) -> dict[tuple[str, str], tuple[float, float, float, Certificate]]:
+    """Relative peak and H2 error, multiple and certificate by label and layer; each original is certified once."""
+    found: dict[tuple[str, str], tuple[float, float, float, Certificate]] = {}
     others = {label: candidate for label, candidate in candidates.items() if candidate is not model}
     for name, ssm in model.items():
         original = Original(ssm)
         for label, candidate in others.items():
             certificate = original.certificate(candidate[name])
-            found[label, name] = certificate.relative, certificate.relative_h2, certificate.multiple
+            relative = certificate.relative, certificate.relative_h2, certificate.multiple
+            found[label, name] = (*relative, certificate)
             if progress is not None:
                 progress(len(found), len(others) * len(model))
     return found
@@ -292,7 +300,8 @@ def _row(
     error, agreement = (None, None) if data is None else data.figures(model)
     value = None if evaluate is None else real_number(evaluate(model), "what evaluate returns")
     states = sum(layer.states for layer in layers)
-    return ComparisonRow(label, states, compact_size(model), layers, value, error, agreement)
+    size = compact_size(model)
+    return ComparisonRow(label, states, size.values, layers, value, error, agreement, size.nbytes)
 
 
 def _require_fit(reduced: DiagonalSSM, original: DiagonalSSM, label: str, name: str) -> None:
