@@ -225,14 +225,14 @@ def test_results_are_tables_in_notebooks(model):
     row = sr.evaluation.SweepRow(label, 0.5, 128, {}, 0.25)
     search = sr.reduction.Search(pruned, 0.5, 0.25, 1.0, (sr.reduction.SearchPoint(128, 0.5, 0.25, True),))
     results = {
-        "0.9": sr.inspect(model),
+        "64": sr.inspect(model),
         "128": sr.compare(model, {label: pruned}, certificates=False, length=8),
         "0.25": sr.evaluation.Sweep((row,)),
         "yes": search,
     }
     for cell, result in results.items():
         found = Cells(result._repr_html_())
-        assert any(text.startswith(cell) or cell in text for text in found.cells)
+        assert cell in found.cells
         assert set(found.tags) <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
         assert "\x1b" not in result._repr_html_()
     for result in (results["128"], results["0.25"]):
