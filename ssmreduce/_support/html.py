@@ -1,7 +1,7 @@
 """HTML from plain text: everything is escaped where it goes in, but for what is marked as HTML."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import printable
@@ -25,11 +25,18 @@ def tag(name: str, *content: object, **attributes: object) -> Html:
     return Html(f"<{start}>{''.join(map(escaped, content))}</{name}>")
 
 
-def html_table(headings: Sequence[object], rows: Iterable[Sequence[object]], caption: object = "") -> Html:
-    """A table whose first column heads the rows and whose other columns hold numbers."""
+def html_row(cells: Iterable[object], **attributes: object) -> Html:
+    """A row of a table: its first cell heads it, the others hold numbers."""
+    first, *others = cells
+    return tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in others), **attributes)
+
+
+def html_table(headings: Iterable[object], rows: Iterable[Iterable[object] | Html], caption: object = "") -> Html:
+    """A table of rows of cells, or of rows that are HTML already; without headings it has no head."""
     parts = [tag("caption", caption)] if caption else []
-    parts.append(tag("thead", tag("tr", *(tag("th", heading, scope="col") for heading in headings))))
-    body = (tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in cells)) for first, *cells in rows)
+    if columns := [tag("th", heading, scope="col") for heading in headings]:
+        parts.append(tag("thead", tag("tr", *columns)))
+    body = (row if isinstance(row, Html) else html_row(row) for row in rows)
     return tag("table", *parts, tag("tbody", *body))
 
 

@@ -1,7 +1,7 @@
 """How reduced models differ from the original: on data, by a metric, and in the worst case."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -234,15 +234,16 @@ def compare(
         length, what = add_inputs(errors, model, inputs), "the inputs given"
     else:
         add_noise(errors, model, length, random_numbers(seed))
-    certified = _certified(model, candidates, progress) if certificates else {}
     rows = []
     for label, candidate in everyone.items():
-        layers = tuple(
-            LayerComparison(name, candidate.orders[name], errors.of(label, name), *certified.get((label, name), ()))
-            for name in model
-        )
+        orders = candidate.orders
+        layers = tuple(LayerComparison(name, orders[name], errors.of(label, name)) for name in model)
         rows.append(_row(label, candidate, layers, data, evaluate))
-    return Comparison(tuple(rows), length, seed, what)
+    comparison = Comparison(tuple(rows), length, seed, what)
+    if not certificates:
+        return comparison
+    changed = {label: candidate for label, candidate in candidates.items() if candidate is not model}
+    return certified(comparison, changed, {name: Original(ssm) for name, ssm in model.items()}, progress)
 
 
 def _check(
@@ -277,21 +278,31 @@ def _on_data(model: SSMModel, errors: LayerErrors, network: Any, batches: Any, l
     return OnData(net, batches, logits=logits, visit=visit)
 
 
-def _certified(
-    model: SSMModel, candidates: Mapping[str, SSMModel], progress: Callable[[int, int], None] | None
-) -> dict[tuple[str, str], tuple[float, float, float, Certificate]]:
-    """Relative peak and H2 error, multiple and certificate by label and layer; each original is certified once."""
-    found: dict[tuple[str, str], tuple[float, float, float, Certificate]] = {}
-    others = {label: candidate for label, candidate in candidates.items() if candidate is not model}
-    for name, ssm in model.items():
-        original = Original(ssm)
-        for label, candidate in others.items():
-            certificate = original.certificate(candidate[name])
-            relative = certificate.relative, certificate.relative_h2, certificate.multiple
-            found[label, name] = (*relative, certificate)
+def certified(
+    comparison: Comparison,
+    candidates: Mapping[str, SSMModel],
+    originals: Mapping[str, Original],
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """The comparison with certificates; each original layer serves all candidates of the comparison."""
+    found: dict[tuple[str, str], Certificate] = {}
+    for name, original in originals.items():
+        for label, candidate in candidates.items():
+            found[label, name] = original.certificate(candidate[name])
             if progress is not None:
-                progress(len(found), len(others) * len(model))
-    return found
+                progress(len(found), len(originals) * len(candidates))
+    rows = []
+    for row in comparison.rows:
+        layers = (_with_certificate(layer, found.get((row.label, layer.name))) for layer in row.layers)
+        rows.append(replace(row, layers=tuple(layers)))
+    return replace(comparison, rows=tuple(rows))
+
+
+def _with_certificate(layer: LayerComparison, certificate: Certificate | None) -> LayerComparison:
+    if certificate is None:
+        return layer
+    errors = {"peak_error": certificate.relative, "h2_error": certificate.relative_h2}
+    return replace(layer, **errors, multiple=certificate.multiple, certificate=certificate)
 
 
 def _row(

@@ -228,7 +228,7 @@ def test_results_are_tables_in_notebooks(model):
         "64": sr.inspect(model),
         "128": sr.compare(model, {label: pruned}, certificates=False, length=8),
         "0.25": sr.evaluation.Sweep((row,)),
-        "yes": search,
+        "ok": search,
     }
     for cell, result in results.items():
         found = Cells(result._repr_html_())

@@ -66,9 +66,9 @@ class Search(Report):
 
     def __rich__(self) -> Any:
         title = f"{self.ratio:.1%} dropped: {self.value:.6g}, before: {self.reference:.6g}"
-        table = table_of(title, "dropped", "states", "value", "within the limit")
+        table = table_of(title, "dropped", "states", "value", "")
         for point in self.points:
-            cells = f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "yes" if point.accepted else "no"
+            cells = f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else ""
             table.add_row(*cells)
         return table
 
