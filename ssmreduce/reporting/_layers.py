@@ -13,7 +13,7 @@ from ..selection import LayerPath
 from ..selection._scores import CRITERIA
 from ..systems import DiagonalSSM, error_system
 
-SHOWN_CRITERIA = ("hinf", "h2", "magnitude")
+SHOWN_CRITERIA = {"H-infinity": "hinf", "H2": "h2", "magnitude": "magnitude"}
 _WORK = 2e12  # floating point operations of all gain curves together: minutes
 _LEAST = 16  # frequencies of a gain curve that is worth drawing
 _ENTRIES = 4e6  # of the responses that are held at once
@@ -60,7 +60,7 @@ def layer_numbers(
 ) -> LayerNumbers:
     """Everything that is drawn of a layer."""
     ssm, left = model[name], model.state_index(name)[1].ravel()
-    importance = {label: np.asarray(CRITERIA[label](ssm)).ravel()[left] for label in SHOWN_CRITERIA}
+    importance = {label: np.asarray(CRITERIA[key](ssm)).ravel()[left] for label, key in SHOWN_CRITERIA.items()}
     others = {label: candidate[name] for label, candidate in candidates.items()}
     omega = _grid(ssm, _count(ssm, len(model) * (1 + len(others))))
     return LayerNumbers(
