@@ -11,8 +11,8 @@ from .._support.html import Html, escaped, tag
 _WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 8, 36
 _DECADES = 12  # of a logarithmic axis, at most
-_LONGEST = 160  # points of a line
-COLOURS = 6  # of the style sheet
+_LONGEST = 120  # points of a line
+_COLOURS = 6  # of the style sheet, beside that of the original
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Line:
     y: np.ndarray
     colour: int
     bound: float | None = None
+
+    @property
+    def style(self) -> str:
+        """Class of its colour: 0 is the original's, the others come again after the last one."""
+        return f"c{(self.colour - 1) % _COLOURS + 1 if self.colour else 0}"
 
 
 class _Axis:
@@ -67,7 +72,9 @@ def chart(
     """A chart with a list of its lines; `about` says in words what a reader without eyes needs."""
     drawn = [(line, *_clean(line, x_log, y_log)) for line in lines]
     xs = np.concatenate([x for _, x, _ in drawn])
-    ys = np.concatenate([y for *_, y in drawn] + [[level] for line in lines if (level := _level(line, y_log)) is not None])
+    ys = np.concatenate(
+        [y for *_, y in drawn] + [[level] for line in lines if (level := _level(line, y_log)) is not None]
+    )
     if not xs.size:
         return tag("p", "There is nothing to draw.", class_="none")
     x_axis = _Axis(xs.min(), xs.max(), _LEFT, _WIDTH - _RIGHT, log=x_log)
@@ -75,10 +82,10 @@ def chart(
     parts = [_frame(x_axis, y_axis, xlabel, ylabel)]
     for line, x, y in drawn:
         points = " ".join(f"{a:.4g} {b:.4g}" for a, b in zip(x_axis(x), y_axis(y), strict=True))
-        parts.append(f'<path class="line c{line.colour % (COLOURS + 1)}" d="M{points}"/>' if x.size else "")
+        parts.append(f'<path class="line {line.style}" d="M{points}"/>' if x.size else "")
         if (level := _level(line, y_log)) is not None:
             across = f"M{_LEFT} {y_axis(level):.4g}H{_WIDTH - _RIGHT}"
-            parts.append(f'<path class="line bound c{line.colour % (COLOURS + 1)}" d="{across}"/>')
+            parts.append(f'<path class="line bound {line.style}" d="{across}"/>')
     svg = tag("svg", Html("".join(parts)), viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=about)
     return Html(_key(lines, y_log) + svg)
 
@@ -121,7 +128,7 @@ def _frame(x_axis: _Axis, y_axis: _Axis, xlabel: str, ylabel: str) -> str:
 
 def _key(lines: Sequence[Line], log: bool) -> Html:
     """What the colours stand for."""
-    items = [tag("li", line.label, class_=f"c{line.colour % (COLOURS + 1)}") for line in lines]
+    items = [tag("li", line.label, class_=line.style) for line in lines]
     if any(_level(line, log) is not None for line in lines):
         items.append(tag("li", "proven bounds", class_="bound"))
     return tag("ul", *items, class_="key")

@@ -68,7 +68,7 @@ def _layers(contents: Contents, room: int) -> Html:
         "section",
         tag("h2", "Layers", id="layers"),
         _controls(contents.leaving, list(contents.candidates)),
-        Html("<noscript><p>The slider and the poles need JavaScript; the tables do not.</p></noscript>"),
+        Html("<noscript><p>The drawings of the poles need JavaScript; the tables do not.</p></noscript>"),
         *(
             Html(section.replace("<details ", "<details open ", 1)) if not i else section
             for i, section in enumerate(sections)

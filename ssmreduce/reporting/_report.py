@@ -140,7 +140,8 @@ def report(
     >>> made.html[:15], len(made.html) < 1_500_000
     ('<!DOCTYPE html>', True)
     """
-    candidates = dict(candidates or {})
+    candidates = {} if candidates is None else candidates
+    require_kind(candidates, Mapping, "candidates", "label -> reduced model is needed")
     _check(sweep, calibration, comparison, bool(candidates), options)
     inspection = inspect(model)
     names = list(model) if layers is None else list(layers)
