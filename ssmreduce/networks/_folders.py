@@ -14,6 +14,7 @@ from ..adapters import order_key
 from ..errors import CheckpointFormatError, MissingFileError, NotRepresentableError
 from ..selective import Mamba1SSM, Mamba2SSM
 from ._selective import selective_mixers, set_mixer
+from ._torch import RECORD_ATTRIBUTE
 
 KEY = "ssmreduce_mixers"
 """Entry of config.json that describes drop-in mixers."""
@@ -56,6 +57,8 @@ def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None =
     mixers = {name: m for name, m in selective_mixers(module).items() if isinstance(m, SelectiveMixer)}
     config = json.loads(module.config.to_json_string(use_diff=False))
     state = dict(module.state_dict())
+    if hasattr(module, RECORD_ATTRIBUTE):
+        config[RECORD_ATTRIBUTE] = json.loads(getattr(module, RECORD_ATTRIBUTE))
     if stock is not False:
         try:
             config, state = _as_stock(mixers, config, state)
@@ -150,7 +153,7 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
         raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
     mixers = config.get(KEY)
     if mixers is None:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+        return _with_record(transformers.AutoModelForCausalLM.from_pretrained(folder, **options), config)
     from safetensors.torch import load_file
 
     module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
@@ -164,7 +167,13 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
     if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
         raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
     module.tie_weights()
-    return module.eval()
+    return _with_record(module.eval(), config)
+
+
+def _with_record(module: Any, config: dict[str, Any]) -> Any:
+    if RECORD_ATTRIBUTE in config:
+        setattr(module, RECORD_ATTRIBUTE, json.dumps(config[RECORD_ATTRIBUTE]))
+    return module
 
 
 def _empty_layer(entry: dict[str, Any]) -> Any:

@@ -10,16 +10,18 @@ import numpy as np
 
 from ..._support.arguments import real_number, whole_number
 from ...calibration import Calibration
-from ...errors import ArgumentError, NotRepresentableError, SelectionError, UnknownNameError
+from ...errors import ArgumentError, NotRepresentableError, OptionError, SelectionError, UnknownNameError
 from ...models import SSMModel, replace_system
 from ...models._model import overwrite_states
 from ...networks import RECORD, Network, network
+from ...networks._selective import has_mixers
 from ._coordinates import ModelCoordinates
 from ._elimination import eliminate
 from ._finish import OutputError, adam, pieces
 from ._gauss_newton import gauss_newton
 from ._network_data import Part, batch_list, kept_apart, moments_of, recorded, summed
 from ._progress import Progress, named, shown
+from ._selective_verbs import compress_mixers
 from ._sequential import refit_parts
 
 METHODS = ("eliminate", "sequential")
@@ -51,6 +53,12 @@ class Recipe:
             object.__setattr__(self, name, whole_number(getattr(self, name), name))
         if not 0 < real_number(self.rate, "rate") < np.inf:
             raise SelectionError(f"rate must be a positive number, got {self.rate}")
+
+    def require_defaults(self) -> None:
+        """Raise where something else than the seed was chosen, of what a network with Mamba mixers has no use for."""
+        changed = [name for name, value in asdict(self).items() if name != "seed" and value != getattr(Recipe, name)]
+        if changed:
+            raise OptionError(f"{', '.join(changed)} does not apply to a network with Mamba mixers; give methods=...")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +106,10 @@ def compress(
     (`refit_network`), and all parameters of the layers' systems are moved together until the network's outputs match
     the original's. What is done is kept only if it lowers the output error on sequences that are kept apart.
 
+    A PyTorch network with Mamba-1 or Mamba-2 mixers is made smaller as in
+    `ssmreduce.reduction.calibrated.compress_selective`: every layer loses the same share of its states, by the method
+    whose outputs are nearest to the original's on the sequences kept apart.
+
     Parameters
     ----------
     obj : torch.nn.Module, flax.linen.Module, equinox.Module or Network
@@ -135,7 +147,9 @@ def compress(
     progress : bool or callable, optional
         True for a bar, False for none, or a function of (text, done, total). By default a bar on a terminal.
     **options
-        Of `network`: ``adapter``, ``inputs``, ``mask``, ``output``, ``channels_first``.
+        Of `network`: ``adapter``, ``inputs``, ``mask``, ``output``, ``channels_first``. With Mamba mixers ``inputs``,
+        ``methods``, ``stock``, ``probes``, ``joint`` and ``refine_options``, and of the others above only `ratio`,
+        `apart`, `seed` and `progress`.
 
     Returns
     -------
@@ -180,6 +194,9 @@ def compress(
         rate=rate,
         seed=seed,
     )
+    if has_mixers(obj):
+        recipe.require_defaults()
+        return compress_mixers(obj, batches, ratio=ratio, apart=apart, seed=recipe.seed, progress=progress, **options)
     net = network(obj, **options)
     require_finish(net, recipe)
     with shown(progress) as show:

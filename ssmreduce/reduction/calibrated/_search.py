@@ -1,7 +1,7 @@
 """The largest ratio that costs at most so much: bisection over the exact elimination path."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Search:
     Attributes
     ----------
     model : SSMModel
-        The smallest model that was accepted.
+        The smallest model that was accepted. Of a network with Mamba mixers, the layers by name.
     ratio : float
         Its share of states dropped.
     value : float
@@ -56,7 +56,7 @@ class Search:
         Where a network was searched, the reduced one, of the kind that was given.
     """
 
-    model: SSMModel
+    model: Mapping[str, Any]
     ratio: float
     value: float
     reference: float
