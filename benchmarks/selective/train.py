@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import transformers
 
-LENGTH = 256
+LENGTH = 192
 PAIRS, KEYS, VALUES = 12, 24, 24
-STEPS = {"bytes": 3000, "groups": 3000, "hybrid": 2000}
-BATCH = {"bytes": 16, "groups": 64, "hybrid": 16}
+STEPS = {"bytes": 1000, "groups": 1500, "hybrid": 800}
+BATCH = {"bytes": 8, "groups": 32, "hybrid": 8}
 SAVE_EVERY = 100
 
 
