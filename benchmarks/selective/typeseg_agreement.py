@@ -3,8 +3,8 @@
     pip install typeseg==0.2.7
     python benchmarks/selective/typeseg_agreement.py [--ratios 0.5 0.75 0.9] [--draws 3] [--methods ghost surgeon ...]
 
-Six bidirectional Mamba-1 layers, 16 states each, trained by the package's authors to tell the type of text, byte by byte.
-The sequences are 512 bytes from files of the Python installation (sources, pages, data of several kinds): 48 to
+Six bidirectional Mamba-1 layers, 16 states each, trained by the package's authors to tell the type of text, byte by
+byte. The sequences are 512 bytes from files of the Python installation (sources, pages, data of several kinds): 48 to
 calibrate with, of which a quarter is held apart to choose the method, and 48 of other files for the table. There are no
 labels. The full network here is first compared with the package's own forward pass.
 """
@@ -63,7 +63,9 @@ def main():
         for method in options.methods:
             show(method, ratio, rows[method])
         if ours := [method for method in options.methods if method in OURS]:
-            show("chosen", ratio, [min((rows[m][d] for m in ours), key=lambda row: row[2]) for d in range(options.draws)])
+            show(
+                "chosen", ratio, [min((rows[m][d] for m in ours), key=lambda row: row[2]) for d in range(options.draws)]
+            )
 
 
 def network(params):

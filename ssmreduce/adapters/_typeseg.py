@@ -79,7 +79,9 @@ class TypesegAdapter:
         missing = [key for key in self._keys(name).values() if key not in params]
         if missing:
             raise IncompleteLayerError(f"the layer {name!r} has no {', '.join(missing)}")
-        given = {field: np.asarray(params[key], dtype=np.float64) for field, key in self._keys(name).items()}
+        given: dict[str, Any] = {
+            field: np.asarray(params[key], dtype=np.float64) for field, key in self._keys(name).items()
+        }
         conv = given.pop("conv")[:, 0].T
         given |= {field: given[field].T for field in _MATRICES} | {"D": 2 * given["D"]}
         taps = conv.shape[1]
@@ -117,6 +119,8 @@ class TypesegAdapter:
 
     def _keys(self, name: str) -> dict[str, str]:
         """Field of a layer -> name of its tensor."""
-        ends = {field: (part, "kernel") for field, part in _MATRICES.items()} | {"conv": ("Conv_0", "kernel")}
+        ends: dict[str, tuple[str, ...]] = {field: (part, "kernel") for field, part in _MATRICES.items()} | {
+            "conv": ("Conv_0", "kernel")
+        }
         ends |= {field: (part, "bias") for field, part in _BIASES.items()} | {field: (field,) for field in _PLAIN}
         return {field: self.separator.join((name, *parts)) for field, parts in ends.items()}

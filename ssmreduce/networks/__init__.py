@@ -22,6 +22,8 @@ _LAZY = {
     "FlaxNetwork": "_flax_network",
     "NnxLayer": "_nnx_network",
     "NnxNetwork": "_nnx_network",
+    "PerLayerMamba2ForCausalLM": "_per_layer",
+    "PerLayerMambaForCausalLM": "_per_layer",
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",

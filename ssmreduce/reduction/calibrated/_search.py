@@ -1,7 +1,7 @@
 """The largest ratio that costs at most so much: bisection over the exact elimination path."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Search:
         Where a network was searched, the reduced one, of the kind that was given.
     """
 
-    model: Mapping[str, Any]
+    model: Any
     ratio: float
     value: float
     reference: float
