@@ -119,8 +119,7 @@ class TypesegAdapter:
 
     def _keys(self, name: str) -> dict[str, str]:
         """Field of a layer -> name of its tensor."""
-        ends: dict[str, tuple[str, ...]] = {field: (part, "kernel") for field, part in _MATRICES.items()} | {
-            "conv": ("Conv_0", "kernel")
-        }
-        ends |= {field: (part, "bias") for field, part in _BIASES.items()} | {field: (field,) for field in _PLAIN}
+        ends: dict[str, tuple[str, ...]] = {field: (field,) for field in _PLAIN}
+        ends.update({field: (part, "kernel") for field, part in (*_MATRICES.items(), ("conv", "Conv_0"))})
+        ends.update({field: (part, "bias") for field, part in _BIASES.items()})
         return {field: self.separator.join((name, *parts)) for field, parts in ends.items()}
