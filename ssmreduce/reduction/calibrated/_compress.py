@@ -178,11 +178,12 @@ def compress(
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import s5_digits
-    >>> module, x = s5_digits(), torch.rand(20, 64, 1, generator=torch.manual_seed(0))
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer)
+    >>> x = torch.rand(20, 16, 1, generator=torch.manual_seed(0))
     >>> small = sr.compress(module, [x], ratio=0.9, steps=5)
     >>> small(x).shape, sum(sr.network(small).model.orders.values())
-    (torch.Size([20, 10]), 25)
+    (torch.Size([20, 16, 32]), 6)
     """
     recipe = Recipe(
         method=method,

@@ -45,9 +45,11 @@ def search(obj: Any, data: Any, evaluate: Any = None, **options: Any) -> Search:
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import lru_digits
-    >>> x = torch.rand(20, 64, 1, generator=torch.manual_seed(0))
-    >>> result = search(lru_digits(), [x], agreement=0.9, finish=None)
+    >>> x = torch.rand(20, 16, 1, generator=torch.manual_seed(0))
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> head = torch.nn.Flatten(), torch.nn.Linear(16 * 32, 10)
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, *head)
+    >>> result = search(module, [x], agreement=0.9, finish=None)
     >>> result.value >= 0.9, result.live(x).shape
     (True, torch.Size([20, 10]))
     """
