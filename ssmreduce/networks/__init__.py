@@ -9,7 +9,7 @@ from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
 from ._numpy import NumpyNetwork
-from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
+from ._protocol import RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
 from ._torch import TorchNetwork
@@ -35,7 +35,6 @@ _LAZY = {
 """Names that need a framework -> the file that imports it."""
 
 __all__ = [
-    "NETWORK_ADVICE",
     "RECORD",
     "Gradients",
     "Network",
