@@ -28,7 +28,7 @@ _LAZY = {
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
     "describe": "_torch_files",
-    "empty_layer": "_torch_layers",
+    "empty_layer": "_torch_calls",
     "restore": "_torch_files",
     "save_module": "_torch_files",
 }

@@ -149,10 +149,10 @@ def _bisected(
     best, points, expected = None, [], math.ceil(math.log2(1 / tolerance))
     while high - low > max(tolerance, 1 / total):
         middle = (low + high) / 2
-        start = start_of(data, middle, recipe)
+        start = start_of(data, middle, recipe, progress=show)
         value, model = data.agreement(start), start
         if value < agreement and recipe.finish is not None:
-            model = completed(data, middle, recipe, start)
+            model = completed(data, middle, recipe, start, progress=show)
             value = data.agreement(model)
         accepted = value >= agreement
         left = sum(model.orders.values())
