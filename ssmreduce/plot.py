@@ -244,7 +244,7 @@ def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any 
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> [text.get_text() for text in states_left(model, {"same": model}).get_legend().get_texts()]
     ['original', 'same']
     """

@@ -62,7 +62,10 @@ SHARED = {
     "evaluation._compare": {"certified"},
     "evaluation._on_data": {"OnData"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
-    "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
+    "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states", "write_states"},
+    "networks._batches": {"Inputs", "arguments"},
+    "networks._selective": {"has_mixers"},
+    "networks._torch": {"RECORD_ATTRIBUTE"},
     "networks._torch_files": {"save_module"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
@@ -99,7 +102,10 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
-    **{f"networks/_torch_{name}.py": "torch" for name in ("checks", "files", "layers", "places", "run", "scan")},
+    **{
+        f"networks/_torch_{name}.py": "torch"
+        for name in ("calls", "checks", "files", "layers", "places", "run", "scan")
+    },
     **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},

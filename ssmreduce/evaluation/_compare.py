@@ -208,7 +208,7 @@ def compare(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.1))
     >>> [row.states for row in sr.compare(model, {"LAST": pruned}).rows]
     [256, 230]

@@ -102,7 +102,7 @@ def inspect(model: SSMModel) -> Inspection:
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> sr.inspect(sr.load("examples/s5_digits/model.safetensors")).layers[0].states
+    >>> sr.inspect(sr.models.example()).layers[0].states
     64
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)

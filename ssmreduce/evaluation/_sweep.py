@@ -117,7 +117,7 @@ def sweep(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> curve = sweep(model, lambda m: float(sr.h2_norm(m["layers.0.seq"])), methods=["last"], ratios=[0.0, 0.5])
     >>> [row.states for row in curve.rows]
     [256, 128]

@@ -44,7 +44,7 @@ class Search(Report):
     Attributes
     ----------
     model : SSMModel
-        The smallest model that was accepted.
+        The smallest model that was accepted. Of a network with Mamba mixers, the layers by name.
     ratio : float
         Its share of states dropped.
     value : float
@@ -57,7 +57,7 @@ class Search(Report):
         Where a network was searched, the reduced one, of the kind that was given.
     """
 
-    model: SSMModel
+    model: Any
     ratio: float
     value: float
     reference: float
@@ -143,7 +143,7 @@ def search_model(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> calibration = sr.calibration.calibrate_stationary(model)
     >>> result = search_model(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())
