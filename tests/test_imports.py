@@ -59,7 +59,7 @@ SHARED = {
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
     "evaluation._certificates": {"Original"},
-    "evaluation._compare": {"certified"},
+    "evaluation._compare": {"ComparisonRow", "LayerComparison", "certified"},
     "evaluation._on_data": {"OnData"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states", "write_states"},

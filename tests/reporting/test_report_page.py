@@ -246,7 +246,7 @@ def test_the_command_line_writes_a_report(tmp_path, capsys, monkeypatch):
     small, out = str(tmp_path / "small.safetensors"), str(tmp_path / "report.html")
     model = sr.load(CHECKPOINT)
     sr.save(sr.prune(model, sr.select(sr.score(model), ratio=0.5)), small)
-    (tmp_path / "my_network.py").write_text(
+    (tmp_path / "network_of_report.py").write_text(
         "import numpy as np, ssmreduce as sr\n"
         f"model = sr.load({str(sr.__path__[0])!r} + '/../{CHECKPOINT}')\n"
         "def make():\n    return sr.network(sr.networks.s5_digits, model=model), [np.ones((2, 64, 1))]\n"
@@ -260,7 +260,7 @@ def test_the_command_line_writes_a_report(tmp_path, capsys, monkeypatch):
         out,
         "--quick",
         "--network",
-        "my_network:make",
+        "network_of_report:make",
         "--sweep",
         "last",
         "--json",
