@@ -301,8 +301,13 @@ def certified(
 def _with_certificate(layer: LayerComparison, certificate: Certificate | None) -> LayerComparison:
     if certificate is None:
         return layer
-    errors = {"peak_error": certificate.relative, "h2_error": certificate.relative_h2}
-    return replace(layer, **errors, multiple=certificate.multiple, certificate=certificate)
+    return replace(
+        layer,
+        peak_error=certificate.relative,
+        h2_error=certificate.relative_h2,
+        multiple=certificate.multiple,
+        certificate=certificate,
+    )
 
 
 def _row(

@@ -81,7 +81,7 @@ def chart(
     y_axis = _Axis(ys.min(), ys.max(), _HEIGHT - _BOTTOM, _TOP, log=y_log)
     parts = [_frame(x_axis, y_axis, xlabel, ylabel)]
     for line, x, y in drawn:
-        points = " ".join(f"{a:.4g} {b:.4g}" for a, b in zip(x_axis(x), y_axis(y), strict=True))
+        points = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x_axis(x), y_axis(y), strict=True))
         parts.append(f'<path class="line {line.style}" d="M{points}"/>' if x.size else "")
         if (level := _level(line, y_log)) is not None:
             across = f"M{_LEFT} {y_axis(level):.4g}H{_WIDTH - _RIGHT}"

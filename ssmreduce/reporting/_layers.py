@@ -14,7 +14,7 @@ from ..selection._scores import CRITERIA
 from ..systems import DiagonalSSM, error_system
 
 SHOWN_CRITERIA = {"H-infinity": "hinf", "H2": "h2", "magnitude": "magnitude"}
-_WORK = 2e12  # floating point operations of all gain curves together: minutes
+_WORK = 5e11  # floating point operations of all gain curves together: about a minute
 _LEAST = 16  # frequencies of a gain curve that is worth drawing
 _ENTRIES = 4e6  # of the responses that are held at once
 _HANKEL = 512  # states beyond which singular values are shown only where the certificates have computed them

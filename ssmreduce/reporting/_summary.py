@@ -49,9 +49,9 @@ def _quantities(contents: Contents, base: ComparisonRow | None, row: ComparisonR
     inspection, label = contents.inspection, "" if row is None else row.label
     states = sum(layer.states for layer in inspection.layers)
     pairs: list[tuple[str, float | None, float | None, Callable]] = [
-        ("states", states, row and row.states, "{:,}".format),
-        ("stored values", inspection.stored_values, row and row.stored_values, "{:,}".format),
-        ("size", inspection.stored_bytes, row and row.stored_bytes, _bytes),
+        ("states", states, None if row is None else row.states, "{:,}".format),
+        ("stored values", inspection.stored_values, None if row is None else row.stored_values, "{:,}".format),
+        ("size", inspection.stored_bytes, None if row is None else row.stored_bytes, _bytes),
     ]
     for name, before, after, form in pairs:
         change = "–" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
