@@ -3,18 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from .._support.arguments import real_number, require_kind, whole_number
-from .._support.frozen import rebuild
+from .._support.frozen import Frozen
 from ..errors import SelectionError, UnknownLayerError, UnknownNameError
 from ._scores import Scores
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Frozen):
     """The states that stay.
 
     Attributes
@@ -34,8 +33,6 @@ class Selection:
     orders: Mapping[str, int]
     ratio: float
     threshold: float
-
-    __reduce__ = rebuild
 
 
 def select(
@@ -262,4 +259,4 @@ def _selection(layers: Mapping[str, _Layer], slices: Mapping[str, int]) -> Selec
         (float(layer.lowest[slices[name] - 1]) for name, layer in layers.items() if slices[name]), default=math.inf
     )
     ratio = 1 - sum(orders.values()) / total
-    return Selection(MappingProxyType(keep), MappingProxyType(orders), ratio, lowest)
+    return Selection(keep, orders, ratio, lowest)
