@@ -9,7 +9,7 @@ from support.paths import DATA
 from support.recorded import LRU, S4D, inputs_of, recorded
 
 import ssmreduce as sr
-from ssmreduce.cli import main
+from ssmreduce.cli import _prune, main
 
 CHECKPOINT = str(DATA / LRU / "model.safetensors")
 
@@ -32,13 +32,16 @@ def calibrated(tmp_path, capsys):
     return tmp_path / "c.npz"
 
 
-def test_calibrate_and_prune(calibrated, tmp_path, capsys):
+def test_calibrate_and_prune(calibrated, tmp_path, capsys, monkeypatch):
+    loads, load = [], _prune.load_calibration
+    monkeypatch.setattr(_prune, "load_calibration", lambda path: loads.append(path) or load(path))
     small = tmp_path / "small.safetensors"
     options = ["--method", "calibrated", "--calibration", calibrated, "--feedthrough", "--ratio", "0.8"]
     found = run_json(capsys, "prune", CHECKPOINT, small, *options)
     model = recorded(LRU).model
     expected = sr.eliminate(model, sr.calibrate(model, inputs_of(LRU)), ratio=0.8, feedthrough=True)
     assert found["orders"] == expected.orders
+    assert len(loads) == 1
     for name, ssm in sr.load(small).items():
         np.testing.assert_allclose(ssm.C, expected[name].C, atol=1e-4 * np.abs(ssm.C).max())
         np.testing.assert_allclose(ssm.D, expected[name].D, atol=1e-4 * np.abs(ssm.D).max())
