@@ -23,8 +23,9 @@ class DropIn(Adapter):
 
     Arrays of a layer: ``log_rate``, ``angle``, ``unit``, ``side``, ``owner`` (N,), ``B`` (N, m, 2), ``C`` and, of a
     bidirectional layer, ``C_reverse`` (N, p, 2), for the N states of all its systems; ``D`` (s * m,) or (s, p, m).
-    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer. The factor 2 of
-    conjugate pairs is in C. The systems of a batch may have different numbers of states, down to none.
+    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer; in S4Block and DSS
+    ``D`` is (channels, s). The factor 2 of conjugate pairs is in C. The systems of a batch may have different numbers
+    of states, down to none.
 
     Examples
     --------
@@ -114,12 +115,14 @@ class DropIn(Adapter):
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
         """System of a layer, padded with silent states."""
-        return system_of(_structure(tensors), tensors)
+        return system_of(_structure(tensors), {**tensors, "D": _by_system(tensors["D"])})
 
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         structure, values = real_parameters(ssm)
         D = values["D"]
-        if tensors["D"].ndim == 3 and D.ndim == 1:  # it was read in full and stays so
+        if tensors["D"].ndim == 2:
+            D = D.reshape(structure.systems, -1).T
+        elif tensors["D"].ndim == 3 and D.ndim == 1:  # it was read in full and stays so
             D = np.stack([np.diag(d) for d in D.reshape(structure.systems, -1)])
         arrays = {**values, "D": D, "unit": np.array(structure.unit), "side": np.array(structure.side)}
         dtype = tensors["B"].dtype
@@ -145,9 +148,14 @@ class DropIn(Adapter):
 
 def _structure(tensors: Mapping[str, np.ndarray]) -> Structure:
     """What the arrays of a layer say beside the numbers: states of each system, units, sides."""
-    D, m = tensors["D"], tensors["B"].shape[1]
+    D, m = _by_system(tensors["D"]), tensors["B"].shape[1]
     systems = D.shape[0] // m if D.ndim == 1 else D.shape[0]
     counts = np.bincount(tensors["owner"].astype(np.int64), minlength=systems)
     unit, side = (tuple(tensors[leaf].astype(float).tolist()) for leaf in ("unit", "side"))
     bidirectional = "C_reverse" in tensors
     return Structure(tuple(counts.tolist()), m, tensors["C"].shape[1], bidirectional, D.ndim == 1, unit, side)
+
+
+def _by_system(D: np.ndarray) -> np.ndarray:
+    """D as the other layers hold it; around a kernel it is (channels, s)."""
+    return D.T[..., None] if D.ndim == 2 else D

@@ -233,7 +233,7 @@ class TorchNetwork(Network):
         for name, seen in before.items():
             self._places[name], old = self._places[name].told(self.base[name], seen), self._places[name]
             before[name] = seen.turned(
-                bool(self._places[name].channels_first) and not old.channels_first, kernel=old.call == "kernel"
+                bool(self._places[name].channels_first) and not old.channels_first, kernel=old.is_kernel
             )
         self._place(self.base)
         _, after = self._recorded(self._state["shadow"], batch)
