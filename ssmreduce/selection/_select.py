@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._support.arguments import real_number, require_kind, whole_number
+from .._support.arguments import real_number, require_kind, share, whole_number
 from .._support.frozen import Frozen
 from ..errors import SelectionError, UnknownLayerError, UnknownNameError
 from ._scores import Scores
@@ -167,8 +167,7 @@ def _members(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
 
 def _count(ratio: float | None, count: int | None, total: int) -> int:
     if ratio is not None:
-        if not 0 <= real_number(ratio, "ratio") < 1:
-            raise SelectionError(f"ratio is the share of states to drop and must be in [0, 1), got {ratio}")
+        ratio = share(ratio, "ratio", zero=True, error=SelectionError)
         return math.floor((1 - ratio) * total + 1e-9 * total)
     if not (0 <= (number := real_number(count, "count")) <= total and number.is_integer()):
         raise SelectionError(f"count must be a whole number of states between 0 and the model's {total}, got {count}")

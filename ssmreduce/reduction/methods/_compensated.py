@@ -3,7 +3,8 @@
 import numpy as np
 import scipy
 
-from ...errors import SelectionError, UnknownNameError
+from ..._support.arguments import positive_integer
+from ...errors import UnknownNameError
 from ...norms._gramians import real_gramian, safe_cholesky, unit_diagonal
 from ...selection import hinf
 from ...selection._scores import Criterion
@@ -51,9 +52,9 @@ def compensated_truncation(
     Raises
     ------
     SelectionError
-        An order outside 0 ... n, or fewer than one iteration.
-    UnknownNameError
-        Another `refit`.
+        An order outside 0 ... n.
+    OptionError
+        Another `refit`, or fewer than one iteration.
 
     Notes
     -----
@@ -84,8 +85,7 @@ def compensated_truncation(
 def _check(refit: str, iterations: int) -> None:
     if refit not in REFITS:
         raise UnknownNameError(f"there is no refit {refit!r}; choose from {', '.join(REFITS)}")
-    if iterations < 1:
-        raise SelectionError(f"at least one iteration is needed, got {iterations}")
+    positive_integer(iterations, "iterations")
 
 
 def refitted_layer(ssm: DiagonalSSM, kept: DiagonalSSM) -> DiagonalSSM:
