@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from support.families import CASES, M, N
+from support.families import CASES, LAYER, M, N
 from support.more_families import MORE_CASES
 
 import ssmreduce as sr
@@ -22,7 +22,6 @@ from ssmreduce.errors import (
 )
 
 FAMILIES = ["s5", "s5_pytorch", "s4d", "lru"]
-LAYER = "params/encoder/layers_0/seq"
 S5_FLAGS = S5(conj_sym=True, discretization="zoh")
 every_family = pytest.mark.parametrize("name", FAMILIES)
 

@@ -1,10 +1,10 @@
 """calibrate, prune --method calibrated, and search on the command line."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
+from support.command_line import run_json
 from support.paths import DATA
 from support.recorded import LRU, S4D, inputs_of, recorded
 
@@ -12,11 +12,6 @@ import ssmreduce as sr
 from ssmreduce.cli import _prune, main
 
 CHECKPOINT = str(DATA / LRU / "model.safetensors")
-
-
-def run_json(capsys, *argv):
-    assert main([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
