@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .._support.tables import shown, table_of
 from .._support.whole import check_place
 from ..adapters import Adapter, families
 from ..errors import UnknownNameError, WriteError
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, load
 from ..models._checkpoints import format_of
 from ..models._model import FORMS
