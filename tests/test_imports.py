@@ -61,6 +61,7 @@ SHARED = {
     "evaluation._on_data": {"OnData"},
     "evaluation._report": {"shown", "table_of"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
+    "models._folders": {"read_folder"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states"},
     "networks._torch_files": {"save_module"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},

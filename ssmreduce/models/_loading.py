@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.arguments import require_path
+from .._support.memory import Budget
 from .._support.trees import flatten
 from ..adapters import Adapter, detect, families, layers_of
 from ..errors import CheckpointFormatError, FlagError
@@ -55,10 +56,11 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
     """
     require_path(path)
     flags: Mapping[str, Any] = {}
+    budget = Budget(max_bytes)
     if Path(path).is_dir():
-        (params, metadata, checksum), flags = read_folder(Path(path), max_bytes=max_bytes)
+        (params, metadata, checksum), flags = read_folder(Path(path), budget)
     else:
-        params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
+        params, metadata, checksum = read_contents(path, budget)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
     return _model(params, detect(params, flags) if adapter is None else adapter, metadata, checksum)
