@@ -46,6 +46,7 @@ SHARED = {
     "calibration._inputs": {"sequences"},
     "calibration._moments": {"CALIBRATION_ADVICE"},
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
+    "adapters._alternatives": {"other_flags", "square_arrays", "transposed", "with_flag"},
     "adapters._flat": {
         "Structure",
         "feedthrough",

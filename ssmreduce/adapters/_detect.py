@@ -1,10 +1,12 @@
 """Which family a checkpoint is of, and which layers it has."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import AdapterError, IncompleteLayerError
+from ..errors import AdapterError, CheckpointWarning, IncompleteLayerError, printable
 from ._base import Adapter
+from ._copies import below, missing_layers, one_copy
 from ._others import known_other
 from ._registry import call_of, families
 
@@ -60,31 +62,51 @@ def _unclaimed(params: Mapping[str, Any]) -> AdapterError:
     )
 
 
-def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
+def layers_of(adapter: Adapter, params: Mapping[str, Any], root: str | None = None) -> tuple[str, ...]:
     """Names of the adapter's layers, every one complete and finite.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    params : mapping
+        Flat parameters.
+    root : str, optional
+        Name below which the layers stand, where there are several copies of the model; ``""`` for the one that is no
+        moving average or the like.
 
     Raises
     ------
     IncompleteLayerError
         A layer that lacks tensors, or whose tensors have unexpected shapes.
     AdapterError
-        No layer at all; the message names the families that do recognise one.
+        No layer at all; the message names the families that do recognise one. Or several copies and no root.
+    UnknownNameError
+        No layer below the root.
     NonFiniteError
-        NaN or infinite parameters.
+        NaN or infinite parameters, or parameters that overflow.
+
+    Warns
+    -----
+    CheckpointWarning
+        The numbering of the layers has a gap.
     """
     layers = adapter.find(params)
     claimed_by_others = {name for cls in families().values() for name in cls.find(params)}
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        if name not in layers and name not in claimed_by_others and not part_of_a_layer:
+        elsewhere = bool(root) and not below(root, name)
+        if name not in layers and name not in claimed_by_others and not part_of_a_layer and not elsewhere:
             raise _incomplete(type(adapter), params, name)
     if not layers:
         raise AdapterError(
             f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{_suggestion(params)}"
         )
+    layers = one_copy(layers, root, lambda name: adapter.sizes(params, name))
     for name in layers:
         adapter.check(params, name)
+    if gaps := missing_layers(params, layers):
+        warnings.warn(printable(f"layers seem to be missing: {'; '.join(gaps)}"), CheckpointWarning, stacklevel=2)
     return tuple(layers)
 
 
