@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .._support.arguments import random_numbers
 from ..models import SSMModel
 from ..responses import simulate
 
@@ -17,7 +18,7 @@ def layer_seconds(models: Mapping[str, SSMModel], length: int, seed: int) -> dic
 
     The models take turns, after a first round that is not counted; rounds end after some seconds.
     """
-    rng = np.random.default_rng(seed)
+    rng = random_numbers(seed)
     model = next(iter(models.values()))
     inputs = {
         name: rng.standard_normal((1, length, ssm.systems * ssm.inputs)).astype(np.float32)

@@ -238,6 +238,13 @@ def test_bad_calls(made, model, candidates):
             sr.report(model, candidates, **{name: 3})
     with pytest.raises(ArgumentError, match="model"):
         sr.report("model.safetensors")
+    for wrong in ("layers.0", 3):
+        with pytest.raises(ArgumentError, match="give a list of names"):
+            sr.report(model, layers=wrong)
+    with pytest.raises(OptionError, match="length must be a positive integer"):
+        sr.report(model, length=0)
+    with pytest.raises(ArgumentError, match="seed"):
+        sr.report(model, seed="a")
     with pytest.raises(ArgumentError, match="candidates"):
         sr.report(model, [candidates["LAST"]])
 
