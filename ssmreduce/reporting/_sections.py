@@ -144,7 +144,7 @@ def _gain(contents: Contents, name: str, place: int, numbers: LayerNumbers) -> H
     for i, (label, errors) in enumerate(numbers.errors.items(), start=1):
         lines.append(Line(f"error of {label}", numbers.omega, errors, i, _bound(contents, i, place)))
     shown = spread(numbers.omega.size, 9)
-    headings = ["omega (rad/sample)", *(line.label for line in lines)]
+    headings = ["omega", *(line.label for line in lines)]
     rows = [[number(numbers.omega[k], ".4g"), *(number(line.y[k]) for line in lines)] for k in shown]
     bounds = [["proven bound", "–", *("–" if b.bound is None else number(b.bound) for b in lines[1:])]]
     about = f"Largest gain of {name} over frequency, and that of the error of each candidate with its proven bound."

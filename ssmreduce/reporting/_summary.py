@@ -1,7 +1,7 @@
 """The first pages: what each candidate saves and costs, the layers at a glance, trade-off curves, what made it."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ._contents import Contents, breakable, counted, number, percent, scrolled
 from ._record import environment, told
 
 _PRINTED = 12  # layers on paper
+_ABREAST = 3  # candidates in one table
 
 
 def summary(contents: Contents) -> Html:
@@ -107,49 +108,49 @@ def _worst(
 
 
 def at_a_glance(contents: Contents) -> Html:
-    """One row a layer: states, those that stay at the slider, and every candidate."""
+    """One row a layer: states, those that stay at the slider, and every candidate, a few to a table."""
     candidates = [] if contents.comparison is None else contents.comparison.rows[1:]
-    headings: list[object] = ["layer", "states", tag("span", "least 1 − |λ|", class_="whole"), "unstable"]
-    if contents.leaving:
-        headings.append(tag("span", "stay at the slider", class_="screen"))
-    groups = [("original", len(headings)), *((row.label, 3) for row in candidates)]
-    headings += ["states", "output error", "proven peak error"] * len(candidates)
-    rows = [
-        html_row(_glance(contents, i, candidates), class_="more" if i >= _PRINTED else None)
-        for i in range(len(contents.inspection.layers))
-    ]
-    note = f"On paper only the first {_PRINTED} of {len(rows)} layers are listed." if len(rows) > _PRINTED else ""
+    starts = range(0, max(1, len(candidates)), _ABREAST)
+    tables = [_glance(contents, candidates[start : start + _ABREAST], first=start == 0) for start in starts]
+    layers = len(contents.inspection.layers)
+    note = f"On paper only the first {_PRINTED} of {layers} layers are listed." if layers > _PRINTED else ""
     return tag(
         "section",
         tag("h2", "Layers at a glance", id="glance"),
-        scrolled(html_table(headings, rows, groups=groups), "layers at a glance"),
+        *(scrolled(table, "layers at a glance") for table in tables),
         tag("p", *_explained(contents), class_="soft"),
         tag("p", note, class_="soft") if note else "",
         aria_labelledby="glance",
     )
 
 
-def _glance(contents: Contents, i: int, candidates: Iterable[ComparisonRow]) -> list[object]:
+def _glance(contents: Contents, candidates: Sequence[ComparisonRow], *, first: bool) -> Html:
+    """A table of some candidates; the first one shows the original as well."""
+    headings: list[object] = ["layer"]
+    if first:
+        headings += ["states", tag("span", "least 1 − |λ|", class_="whole"), "unstable"]
+        headings += [tag("span", "stay at the slider", class_="screen")] if contents.leaving else []
+    groups = [("original" if first else "", len(headings)), *((row.label, 3) for row in candidates)]
+    headings += ["states", "output error", "proven peak error"] * len(candidates)
+    rows = []
+    for i, layer in enumerate(contents.inspection.layers):
+        link = tag("a", layer.name, href=f"#layer-{i}", data_opens=f"layer-{i}")
+        cells: list[object] = [link if layer.name in contents.layers else layer.name]
+        cells += _of_original(contents, i) if first else []
+        for one in (row.layers[i] for row in candidates):
+            cells += [str(one.states), number(one.output_error), number(one.peak_error)]
+        rows.append(html_row(cells, class_="more" if i >= _PRINTED else None))
+    return html_table(headings, rows, groups=groups)
+
+
+def _of_original(contents: Contents, i: int) -> list[object]:
     layer = contents.inspection.layers[i]
-    name: object = layer.name
-    if layer.name in contents.layers:
-        name = tag("a", layer.name, href=f"#layer-{i}", data_opens=f"layer-{i}")
-    cells: list[object] = [name, str(layer.states), number(layer.slowest_gap), str(len(layer.unstable))]
+    cells: list[object] = [str(layer.states), number(layer.slowest_gap), str(len(layer.unstable))]
     if contents.leaving:
         counts = {method.lower(): leaving.counts[layer.name] for method, leaving in contents.leaving.items()}
         bar = Html('<b></b><span class="bar"><i></i></span>')
-        cells.append(
-            tag(
-                "span",
-                bar,
-                data_counts=json.dumps(counts, separators=(",", ":")),
-                data_heads=f"layer-{i}-left",
-                class_="screen",
-            )
-        )
-    for row in candidates:
-        one = row.layers[i]
-        cells += [str(one.states), number(one.output_error), number(one.peak_error)]
+        data = {"data_counts": json.dumps(counts, separators=(",", ":")), "data_heads": f"layer-{i}-left"}
+        cells.append(tag("span", bar, class_="screen", **data))
     return cells
 
 

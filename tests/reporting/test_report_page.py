@@ -202,6 +202,17 @@ def test_a_model_alone_and_only_some_layers(model):
     assert len(list(root.all("a", data_opens=None))) == 1
 
 
+def test_many_candidates_are_listed_a_few_abreast(model, candidates):
+    many = {f"candidate {i}": candidates["LAST"] for i in range(8)}
+    root = Page(sr.report(model, many, certificates=False, length=8).html).root
+    glance = list(next(root.all("section", aria_labelledby="glance")).all("table"))
+    labels = [cell.text for table in glance for cell in table.all("th", scope="colgroup")]
+    assert [len(table.rows()) for table in glance] == [4, 4, 4]
+    assert [label for label in labels if label not in ("original", "")] == list(many)
+    assert glance[2].rows()[2][4:] == glance[0].rows()[2][5:8]
+    assert len(list(root.all("article"))) == 8
+
+
 def test_layers_that_do_not_fit_are_left_out(monkeypatch, model):
     whole = len(sr.report(model).html.encode())
     assert whole < 100_000
