@@ -186,7 +186,7 @@ PEERS = {
 
 
 def scans(kind: str) -> Table:
-    """Time of every peer over ours for whole layers of one kind; the third column is the share of the processor's rate."""
+    """Time of every peer over ours for whole layers of one kind; the third column is the share of the peak."""
     heads = list(LAYER.finditer(stored("scan")))
     rows = []
     for head, after in zip(heads, [*heads[1:], None], strict=True):
