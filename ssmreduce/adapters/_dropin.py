@@ -23,8 +23,9 @@ class DropIn(Adapter):
 
     Arrays of a layer: ``log_rate``, ``angle``, ``unit``, ``side``, ``owner`` (N,), ``B`` (N, m, 2), ``C`` and, of a
     bidirectional layer, ``C_reverse`` (N, p, 2), for the N states of all its systems; ``D`` (s * m,) or (s, p, m).
-    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer. The factor 2 of
-    conjugate pairs is in C. The systems of a batch may have different numbers of states, down to none.
+    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer; in S4Block and DSS
+    ``D`` is (channels, s). The factor 2 of conjugate pairs is in C. The systems of a batch may have different numbers
+    of states, down to none.
 
     Examples
     --------
@@ -145,7 +146,9 @@ class DropIn(Adapter):
         dtype = params[f"{prefix}B"].dtype
         arrays = {**values, "unit": np.array(structure.unit), "side": np.array(structure.side)}
         result = {f"{start if leaf == 'D' else prefix}{leaf}": value.astype(dtype) for leaf, value in arrays.items()}
-        if params[f"{start}D"].ndim == 3 and result[f"{start}D"].ndim == 1:  # it was read in full and stays so
+        if params[f"{start}D"].ndim == 2:  # of a layer around a kernel: (channels, s)
+            result[f"{start}D"] = result[f"{start}D"].reshape(structure.systems, -1).T
+        elif params[f"{start}D"].ndim == 3 and result[f"{start}D"].ndim == 1:  # it was read in full and stays so
             result[f"{start}D"] = np.stack([np.diag(d) for d in values["D"].reshape(structure.systems, -1)]).astype(
                 dtype
             )
@@ -156,6 +159,7 @@ class DropIn(Adapter):
         if prefix is None:
             raise UnknownLayerError(f"{name!r} is not a drop-in layer: {self.explain(params, name).text}")
         D = params["D" if name == "." else f"{name}.D"]
+        D = D.T[..., None] if D.ndim == 2 else D
         values = {leaf: params[prefix + leaf] for leaf in ("log_rate", "angle", "B", "C")} | {"D": D}
         if bidirectional := f"{prefix}C_reverse" in params:
             values["C_reverse"] = params[f"{prefix}C_reverse"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .._support.tables import shown, table_of
 from ..calibration import load_calibration
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..reduction.calibrated import refit
 from ..selection import Scores, Selection, elimination_path, elimination_scores, prune, score, select

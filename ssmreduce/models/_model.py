@@ -275,6 +275,14 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     return changed(model, stale=name, params=params, refitted=model.refitted | {name})
 
 
+def write_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+    """`overwrite_states` where the model family holds the system, else `replace_system`: for live networks."""
+    try:
+        return overwrite_states(model, name, ssm)
+    except NotRepresentableError:
+        return replace_system(model, name, ssm, valid=model.state_index(name)[1])
+
+
 def _written(
     old: np.ndarray, new: np.ndarray, batch: tuple[int, ...], axis: int, states: tuple, slots: tuple
 ) -> np.ndarray:

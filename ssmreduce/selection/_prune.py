@@ -42,7 +42,7 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> keep = sr.select(sr.score(model, "last"), ratio=0.5)
     >>> prune(model, keep)
     SSMModel(4 layers, 128 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))

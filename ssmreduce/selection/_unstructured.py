@@ -40,7 +40,7 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> B = prune_unstructured(model, ratio=0.5)["layers.0.seq"].B
     >>> float((B == 0).mean())
     0.5

@@ -77,6 +77,9 @@ WRONG = {
     "--set without =": ["inspect", "--adapter", "lru", "--set", "conj_sym"],
     "--set twice": ["inspect", "--adapter", "lru", "--set", "a=1", "--set", "a=2"],
     "--evaluate": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", "metrics"],
+    "--calibration, --evaluate": ["search", "--evaluate", "metrics:f"],
+    "--max-loss": ["search", "--agreement", "0.9", "--max-loss", "1"],
+    "--finish,": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", "m:f", "--finish", "none"],
     "--evaluate without a module": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", ":f"],
 }
 

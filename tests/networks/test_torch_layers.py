@@ -10,14 +10,14 @@ from support.oracles import random_ssm
 import ssmreduce as sr
 
 torch = pytest.importorskip("torch")
-from ssmreduce.networks._torch_layers import (  # noqa: E402
+from ssmreduce.networks._torch_calls import (  # noqa: E402
     KernelLayer,
     LRULayer,
     PairLayer,
     S5PyTorchLayer,
-    SSMLayer,
     empty_layer,
 )
+from ssmreduce.networks._torch_layers import SSMLayer  # noqa: E402
 from ssmreduce.networks._torch_run import run_matrices  # noqa: E402
 
 KINDS = {

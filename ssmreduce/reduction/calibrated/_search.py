@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..._support.arguments import real_number, require_callable, require_kind, whole_number
+from ..._support.tables import Report, table_of
 from ...calibration import Calibration
 from ...errors import NonFiniteError, SelectionError, UnattainableError
 from ...models import SSMModel
@@ -37,13 +38,13 @@ class SearchPoint:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Search(Report):
     """Result of `search`.
 
     Attributes
     ----------
     model : SSMModel
-        The smallest model that was accepted.
+        The smallest model that was accepted. Of a network with Mamba mixers, the layers by name.
     ratio : float
         Its share of states dropped.
     value : float
@@ -56,12 +57,20 @@ class Search:
         Where a network was searched, the reduced one, of the kind that was given.
     """
 
-    model: SSMModel
+    model: Any
     ratio: float
     value: float
     reference: float
     points: tuple[SearchPoint, ...]
     live: Any = None
+
+    def __rich__(self) -> Any:
+        title = f"{self.ratio:.1%} dropped: {self.value:.6g}, before: {self.reference:.6g}"
+        table = table_of(title, "dropped", "states", "value", "")
+        for point in self.points:
+            cells = f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else ""
+            table.add_row(*cells)
+        return table
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the model."""
@@ -134,7 +143,7 @@ def search_model(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> calibration = sr.calibration.calibrate_stationary(model)
     >>> result = search_model(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._support.arguments import require_batches
 from ..._support.optional import optional_import
-from ...errors import SelectionError, UnattainableError
+from ...errors import SelectionError
 from ...networks import Visit, call_network, evaluating, mixer_layer, selective_mixers, walk
 from ...selective import SelectiveMoments, method_steps, reduce_selective, selective_moments, simulate
 
@@ -66,6 +66,11 @@ class SelectiveCompression:
     layers: dict[str, Any]
     method: str
     candidates: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was taken."""
+        return next(candidate for candidate in self.candidates if candidate.method == self.method)
 
     def __str__(self) -> str:
         """Candidates with what they reach on data held apart, the one chosen marked."""
@@ -302,58 +307,3 @@ def compared(full: list[Any], reduced: list[Any]) -> tuple[float, float]:
         positions += len(p)
         bits += float((p.exp() * (p - q)).sum()) / math.log(2)
     return same / positions, bits / positions
-
-
-def search_selective(
-    module: Any,
-    batches: Iterable[Any],
-    *,
-    agreement: float,
-    ratios: tuple[float, ...] = (0.97, 0.95, 0.9, 0.85, 0.75, 0.5, 0.25),
-    **options: Any,
-) -> SelectiveCompression:
-    """The smallest of several sizes at which the outputs agree with the full network on data held apart.
-
-    Parameters
-    ----------
-    module, batches
-        As for `compress_selective`.
-    agreement : float
-        Share of the held-apart positions at which the largest output must be the same.
-    ratios : tuple of float
-        Shares of the states to remove, tried from the largest on.
-    **options
-        For `compress_selective`.
-
-    Returns
-    -------
-    SelectiveCompression
-
-    Raises
-    ------
-    UnattainableError
-        No ratio reaches the agreement.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from ssmreduce.networks import SelectiveMixer
-    >>> from ssmreduce.reduction.calibrated import search_selective
-    >>> from ssmreduce.selective import random_layer
-    >>> net = torch.nn.Sequential(SelectiveMixer(random_layer("mamba2", width=8, order=8)), torch.nn.Linear(8, 5))
-    >>> data = [torch.randn(16, 32, 8)]
-    >>> small = search_selective(net, data, agreement=0.8, ratios=(0.5, 0.25, 0.0), methods="rotate")
-    >>> small.candidates[0].agreement >= 0.8
-    True
-    """
-    batches = list(batches)
-    reached = 0.0
-    for ratio in sorted(ratios, reverse=True):
-        result = compress_selective(module, batches, ratio=ratio, **options)
-        best = next(c.agreement for c in result.candidates if c.method == result.method)
-        if best >= agreement:
-            return result
-        reached = max(reached, best)
-    raise UnattainableError(
-        f"no ratio in {tuple(ratios)} reaches an agreement of {agreement}; the best is {reached:.4f}"
-    )
