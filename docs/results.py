@@ -242,11 +242,11 @@ def tables() -> dict[str, Table]:
 
 
 def included(names: list[str]) -> str:
-    """Tables of the evidence with their titles and notes, for pages beside ``tables``."""
+    """Tables of the evidence with their titles and notes."""
     parts = []
     for name in names:
         title, _, *notes = (EVIDENCE / f"{name}.txt").read_text().strip().split("\n\n")
-        file = f".. csv-table:: {spread(title)}\n   :file: tables/evidence_{name}.csv\n   :header-rows: 1"
+        file = f".. csv-table:: {spread(title)}\n   :file: evidence_{name}.csv\n   :header-rows: 1"
         parts += [file, *notes]
     return "\n\n".join(parts) + "\n"
 

@@ -25,6 +25,7 @@ ROOMS = [
     "reduction",
     "reduction.calibrated",
     "reduction.methods",
+    "reporting",
     "responses",
     "selection",
     "selective",
