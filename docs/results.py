@@ -246,7 +246,7 @@ def included(names: list[str]) -> str:
     parts = []
     for name in names:
         title, _, *notes = (EVIDENCE / f"{name}.txt").read_text().strip().split("\n\n")
-        file = f".. csv-table:: {spread(title)}\n   :file: evidence_{name}.csv\n   :header-rows: 1"
+        file = f".. csv-table:: {spread(title)}\n   :file: evidence_{name}.csv\n   :header-rows: 1\n   :class: numbers"
         parts += [file, *notes]
     return "\n\n".join(parts) + "\n"
 

@@ -1,7 +1,7 @@
 """Screenshots of the built site in headless Chromium: ``python docs/shots.py docs/_build/html build/shots``.
 
-Fails where a page scrolls sideways, shows raw LaTeX, reports an error of a script, or asks another site for anything. Chromium is
-that of the system (``apt-get install chromium``), or the one that ``CHROMIUM`` names.
+Fails where a page scrolls sideways, shows raw LaTeX, reports an error of a script, or asks another site for anything.
+Chromium is that of the system (``apt-get install chromium``), or the one that ``CHROMIUM`` names.
 """
 
 import os
