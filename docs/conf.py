@@ -49,6 +49,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "min_reported_time": 10_000,
     "remove_config_comments": True,
+    "capture_repr": (),
     "image_srcset": ["2x"],
     "reset_modules": ("matplotlib",),
 }

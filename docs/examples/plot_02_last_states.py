@@ -46,7 +46,7 @@ for column, ratio in enumerate(ratios):
     axes[0, column].set_title(f"{ratio:.0%} dropped\n{correct:.1%} right", fontsize="small")
     for row, (name, ssm) in enumerate(pruned.items()):
         ax = axes[row, column]
-        ax.scatter(np.angle(ssm.Lambda) % np.pi, abs(ssm.Lambda), s=5)
+        ax.scatter(abs(np.angle(ssm.Lambda)), abs(ssm.Lambda), s=5)
         ax.text(0.97, 0.06, f"{ssm.order}", transform=ax.transAxes, ha="right", fontsize="small")
         if column == 0:
             ax.set_ylabel(name.removesuffix(".seq"), fontsize="small")

@@ -37,9 +37,9 @@ curve = sr.sweep(
     ratios=[0.0, 0.2, 0.4, 0.6, 0.8, 0.9],
     calibration=calibration,
 )
-ax = sr.plot.trade_off(curve, label="test accuracy")
+figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+sr.plot.trade_off(curve, ax=ax, label="test accuracy")
 ax.set_title("S5 on digits, no retraining")
-plt.show()
 
 # %%
 # The errors of the layers tell another story. Balanced truncation is within a factor of two or three of the least

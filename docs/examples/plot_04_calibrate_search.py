@@ -22,18 +22,18 @@ x, _ = others(300)  # no labels
 # What calibration sees
 # ---------------------
 #
-# A norm asks what an input *could* do to a state; the data say what inputs do. Both are per state, relative to the
-# largest of the layer. States far below the diagonal have a large norm and little to do.
+# A norm asks what an input *could* do to a state; the data say what inputs do. Both are shown as ranks within the
+# layer. A state far below the diagonal has a large norm and little to do on the data.
 
 calibration = sr.calibrate(model, network.layer_inputs(model, x))
 norms, cost = sr.score(model, "hinf"), sr.score(model, "calibrated", calibration=calibration)
-figure, ax = plt.subplots(figsize=(5, 4), layout="constrained")
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
 for name in model:
     order = np.argsort(np.argsort(norms[name])), np.argsort(np.argsort(cost[name]))
     ax.scatter(*order, s=10, label=name)
 ax.plot([0, 63], [0, 63], color="0.6", lw=0.8)
 ax.set(xlabel="rank by the H-infinity norm", ylabel="rank by the cost on data")
-ax.legend(frameon=False, fontsize="small")
+figure.legend(loc="outside right upper", frameon=False, fontsize="small")
 
 # %%
 # Search
