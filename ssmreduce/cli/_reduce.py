@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from .._support.tables import shown, table_of
 from ..calibration import load_calibration
 from ..evaluation import sweep
 from ..evaluation._on_data import OnData

@@ -134,7 +134,7 @@ def report(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> small = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.3))
     >>> made = report(model, {"LAST": small}, certificates=False, length=64)
     >>> made.html[:15], len(made.html) < 1_500_000

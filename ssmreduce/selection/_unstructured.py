@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._support.arguments import random_numbers, real_number, require_kind
+from .._support.arguments import random_numbers, require_kind, share
 from ..errors import SelectionError
 from ..models import SSMModel, replace_system
 from ..models._model import MODEL_ADVICE
@@ -46,8 +46,7 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     0.5
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
-    if not 0 <= real_number(ratio, "ratio") < 1:
-        raise SelectionError(f"ratio is the share of entries to zero and must be in [0, 1), got {ratio}")
+    ratio = share(ratio, "ratio", zero=True, error=SelectionError)
     rng = random_numbers(seed)
     for name, ssm in model.items():
         model = replace_system(model, name, _thinned(ssm, ratio, rng))

@@ -127,7 +127,7 @@ def test_what_does_not_apply_to_selective_networks_is_named(recall):
         sr.compress(model, [ids], ratio=0.5, adapter=None)
     with pytest.raises(SelectionError, match="padding"):
         sr.compress(model, [{"input_ids": ids, "attention_mask": torch.zeros_like(ids)}], ratio=0.5)
-    with pytest.raises(SelectionError, match="agreement must be in"):
+    with pytest.raises(OptionError, match="agreement must be in"):
         sr.search(model, [ids], agreement=2)
 
 

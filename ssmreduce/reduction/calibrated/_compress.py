@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import real_number, whole_number
+from ..._support.arguments import real_number, share, whole_number
 from ...calibration import Calibration
 from ...errors import ArgumentError, OptionError, SelectionError, UnknownNameError
 from ...models import SSMModel
@@ -54,7 +54,7 @@ class Recipe:
         for name in ("min_states", "refine", "steps", "seed"):
             object.__setattr__(self, name, whole_number(getattr(self, name), name))
         if not 0 < real_number(self.rate, "rate") < np.inf:
-            raise SelectionError(f"rate must be a positive number, got {self.rate}")
+            raise OptionError(f"rate must be a positive number, got {self.rate}")
 
     def require_defaults(self) -> None:
         """Raise where something else than the seed was chosen, of what a network with Mamba mixers has no use for."""
@@ -164,8 +164,8 @@ def compress(
     ------
     ArgumentError
         An object that is no network, one array for a list of batches, or a finish of what cannot be differentiated.
-    UnknownNameError, SelectionError
-        An option that does not exist or is out of its range.
+    OptionError, SelectionError
+        An option that does not exist or is out of its range, or such a ratio.
     ShapeError
         No sequences, or too few to keep some apart.
     EvaluationError, NonFiniteError
@@ -242,13 +242,6 @@ def compressed(data: Data, ratio: float, recipe: Recipe, *, progress: Progress =
     return completed(data, ratio, recipe, start, progress=progress)
 
 
-def checked_ratio(ratio: float) -> float:
-    """The ratio as a float in [0, 1)."""
-    if not 0 <= real_number(ratio, "ratio") < 1:
-        raise SelectionError(f"ratio must be in [0, 1), the share of states that is dropped, got {ratio}")
-    return float(ratio)
-
-
 def start_of(data: Data, ratio: float, recipe: Recipe, *, progress: Progress = lambda *_: None) -> SSMModel:
     """The reduced model before the finish."""
     full = data.net.model
@@ -256,7 +249,8 @@ def start_of(data: Data, ratio: float, recipe: Recipe, *, progress: Progress = l
         model = _eliminated(data, recipe, ratio=ratio)
     else:  # `select` would count the empty slots of systems with fewer states than the largest
         states = sum(full.orders.values())
-        model = _eliminated(data, recipe, count=math.floor((1 - checked_ratio(ratio) + 1e-9) * states))
+        dropped = share(ratio, "ratio", zero=True, error=SelectionError)
+        model = _eliminated(data, recipe, count=math.floor((1 - dropped + 1e-9) * states))
     if recipe.method == "eliminate":
         return model
     show = named(progress, "refit")

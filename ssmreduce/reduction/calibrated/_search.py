@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..._support.arguments import real_number, require_callable, require_kind, whole_number
+from ..._support.arguments import real_number, require_callable, require_kind, share, whole_number
 from ..._support.tables import Report, table_of
 from ...calibration import Calibration
-from ...errors import NonFiniteError, SelectionError, UnattainableError
+from ...errors import NonFiniteError, OptionError, SelectionError, UnattainableError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE
 from ...selection import Scores, elimination_path, elimination_scores, prune, select
@@ -124,9 +124,10 @@ def search_model(
     ArgumentError
         No model, calibration or function where one is needed; an `evaluate` that returns no number, or a `finish` that
         returns no model.
+    OptionError
+        A negative or NaN `max_loss`, or a tolerance outside (0, 1).
     SelectionError
-        A negative or NaN `max_loss`, a tolerance outside (0, 1), a `min_states` that is negative, no whole number, or
-        more than any layer has.
+        A `min_states` that is negative, no whole number, or more than any layer has.
     UnattainableError
         Not even the finished model with all its states is within the limit.
     NonFiniteError
@@ -199,9 +200,8 @@ def _check(evaluate: Callable, finish: Callable | None, max_loss: float, toleran
     if finish is not None:
         require_callable(finish, "finish", "a function from a model to a model is needed")
     if not real_number(max_loss, "max_loss") >= 0:
-        raise SelectionError(f"max_loss must be a number that is not negative, got {max_loss}")
-    if not 0 < real_number(tolerance, "tolerance") < 1:
-        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+        raise OptionError(f"max_loss must not be negative, got {max_loss}")
+    share(tolerance, "tolerance")
 
 
 def _value(evaluate: Callable[[SSMModel], float], model: SSMModel) -> float:

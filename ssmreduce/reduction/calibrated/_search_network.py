@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..._support.arguments import real_number
-from ...errors import SelectionError, UnattainableError
+from ..._support.arguments import share
+from ...errors import OptionError, UnattainableError
 from ...models import SSMModel
 from ...networks import Network, network
 from ...networks._selective import has_mixers
@@ -56,7 +56,7 @@ def search(obj: Any, data: Any, evaluate: Any = None, **options: Any) -> Search:
     if isinstance(obj, SSMModel):
         return search_model(obj, data, evaluate, **options)
     if evaluate is not None:
-        raise SelectionError("a network is searched by its agreement with the original; evaluate goes with a model")
+        raise OptionError("a network is searched by its agreement with the original; evaluate goes with a model")
     return search_selective(obj, data, **options) if has_mixers(obj) else search_network(obj, data, **options)
 
 
@@ -106,7 +106,7 @@ def search_network(
 
     Raises
     ------
-    SelectionError
+    OptionError
         An agreement outside (0, 1], a tolerance outside (0, 1).
     UnattainableError
         Not even the smallest reduction agrees so often: one state less, or a share of `tolerance` less.
@@ -118,10 +118,8 @@ def search_network(
     The original runs once on each sequence. A candidate whose start agrees is accepted without the finish; the best
     one gets it in the end.
     """
-    if not 0 < real_number(agreement, "agreement") <= 1:
-        raise SelectionError(f"agreement must be in (0, 1], got {agreement}")
-    if not 0 < real_number(tolerance, "tolerance") < 1:
-        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+    share(agreement, "agreement", one=True)
+    share(tolerance, "tolerance")
     recipe = Recipe(
         method=method,
         finish=finish,

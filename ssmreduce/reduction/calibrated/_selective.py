@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import require_batches
+from ..._support.arguments import require_batches, share
 from ..._support.optional import optional_import
-from ...errors import SelectionError
+from ...errors import ArgumentError, OptionError, SelectionError
 from ...networks import Visit, call_network, evaluating, mixer_layer, selective_mixers, walk
 from ...selective import SelectiveMoments, method_steps, reduce_selective, selective_moments, simulate
 
@@ -131,8 +131,8 @@ def compress_selective(
 
     Raises
     ------
-    SelectionError
-        ``ratio`` or ``held`` is out of range, a method does not fit, or there are too few sequences.
+    OptionError, SelectionError
+        ``held`` or ``ratio`` is out of range, a method does not fit, or there are too few sequences.
     UnknownNameError, NotRepresentableError, MissingDependencyError
 
     Examples
@@ -147,8 +147,7 @@ def compress_selective(
     (4, 'rotate')
     """
     optional_import("torch", "torch")
-    if not 0 <= ratio < 1:
-        raise SelectionError(f"ratio must be in [0, 1), got {ratio}")
+    share(ratio, "ratio", zero=True, error=SelectionError)
     kinds = {mixer_layer(mixer).kind for mixer in selective_mixers(module).values()}
     methods = _methods(methods, kinds, stock)
     used, apart = split_batches(batches, held)
@@ -181,7 +180,7 @@ def _methods(methods: tuple[str, ...] | str | None, kinds: set[str], stock: bool
             if stock and first == "rotate":
                 raise SelectionError("stock code cannot hold rotated states; give methods that select states")
     if not methods:
-        raise SelectionError("methods is empty")
+        raise OptionError("methods is empty")
     return methods
 
 
@@ -254,12 +253,12 @@ def split_batches(batches: Iterable[Any], held: float) -> tuple[list[Any], list[
 
     Raises
     ------
-    SelectionError
+    ArgumentError, OptionError, SelectionError
+        No batches, a share outside (0, 1), or too few sequences.
     """
     require_batches(batches)
     batches = list(batches)
-    if not 0 < held < 1:
-        raise SelectionError(f"held must be in (0, 1), got {held}")
+    share(held, "held")
     if len(batches) == 1:
         size = _size(batches[0])
         cut = size - max(1, round(held * size))
@@ -267,7 +266,7 @@ def split_batches(batches: Iterable[Any], held: float) -> tuple[list[Any], list[
             raise SelectionError(f"{size} sequences are too few to hold some apart")
         return [_rows(batches[0], slice(None, cut))], [_rows(batches[0], slice(cut, None))]
     if not batches:
-        raise SelectionError("batches is empty")
+        raise ArgumentError("batches is empty")
     cut = len(batches) - max(1, round(held * len(batches)))
     if cut < 1:
         raise SelectionError(f"{len(batches)} batches are too few to hold some apart")

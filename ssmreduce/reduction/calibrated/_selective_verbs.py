@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..._support.arguments import real_number, require_batches
+from ..._support.arguments import require_batches, share
 from ...errors import OptionError, SelectionError, UnattainableError
 from ...networks._batches import Inputs, arguments
 from ...networks._torch import RECORD_ATTRIBUTE
@@ -99,8 +99,7 @@ def search_selective(
     (True, 4)
     """
     _require_known(options)
-    if not 0 < real_number(agreement, "agreement") <= 1:
-        raise SelectionError(f"agreement must be in (0, 1], got {agreement}")
+    share(agreement, "agreement", one=True)
     sequences, points = unlabelled(batches, inputs), []
     with shown(progress) as show:
         for number, ratio in enumerate(sorted(ratios, reverse=True)):
