@@ -23,10 +23,10 @@ with np.load(f"{FOLDER}/heldout.npz") as file:
 print(network.model.orders)
 
 # %%
-# Compress on 200 unlabelled sequences. The result has ``apply`` and ``variables`` like any Flax module.
+# Compress on 120 unlabelled sequences. The result has ``apply`` and ``variables`` like any Flax module.
 
-x, _ = others(200)
-small = sr.compress(network, [x], ratio=0.8, steps=20)
+x, _ = others(120)
+small = sr.compress(network, [x], ratio=0.8, finish=None)
 run = jax.jit(small.apply)
 print(sr.network(small).model.orders)
 
