@@ -10,7 +10,8 @@ from typing import Any
 from .._support.arguments import require_path
 from .._support.memory import Budget
 from .._support.trees import flatten
-from ..adapters import Adapter, detect, families, layers_of
+from ..adapters import Adapter, families
+from ..adapters._detect import recognised
 from ..errors import CheckpointFormatError, FlagError
 from ._checkpoints import read_contents, write_file
 from ._folders import read_folder
@@ -66,7 +67,11 @@ def load(
 
     Examples
     --------
-    >>> load("examples/s5_digits/model.safetensors")
+    >>> import pathlib, tempfile
+    >>> import ssmreduce as sr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(sr.models.example(), pathlib.Path(folder, "model.safetensors"))
+    ...     load(pathlib.Path(folder, "model.safetensors"))
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
     require_path(path)
@@ -79,7 +84,7 @@ def load(
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
     root = metadata.get(_ROOT_KEY) if root is None else root
-    return _model(params, detect(params, flags) if adapter is None else adapter, root, metadata, checksum)
+    return _model(params, adapter, flags, root, metadata, checksum)
 
 
 def read(source: Any, *, adapter: Adapter | None = None, root: str | None = None) -> SSMModel:
@@ -114,7 +119,7 @@ def read(source: Any, *, adapter: Adapter | None = None, root: str | None = None
     >>> read({"layers_0": {"seq": tree}})
     SSMModel(1 layers, 3 states, adapter=LRU())
     """
-    return _model(flatten(source), adapter, root, {}, "")
+    return _model(flatten(source), adapter, {}, root, {}, "")
 
 
 def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
@@ -147,8 +152,9 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
 
     Examples
     --------
-    >>> import tempfile, pathlib
-    >>> model = load("examples/s5_digits/model.safetensors")
+    >>> import pathlib, tempfile
+    >>> import ssmreduce as sr
+    >>> model = sr.models.example()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(model, pathlib.Path(folder, "copy.npz"))
     ...     load(pathlib.Path(folder, "copy.npz"), adapter=model.adapter).orders == model.orders
@@ -163,13 +169,16 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
 
 
 def _model(
-    params: Mapping[str, Any], adapter: Adapter | None, root: str | None, metadata: Mapping[str, str], checksum: str
+    params: Mapping[str, Any],
+    adapter: Adapter | None,
+    flags: Mapping[str, Any],
+    root: str | None,
+    metadata: Mapping[str, str],
+    checksum: str,
 ) -> SSMModel:
-    if adapter is None:
-        adapter = detect(params)
-    elif not isinstance(adapter, Adapter):
+    if not isinstance(adapter, Adapter | None):
         raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
-    layers = layers_of(adapter, params, root)
+    adapter, layers = recognised(params, adapter, flags, root)
     metadata = metadata if root is None else {**metadata, _ROOT_KEY: root}
     slots = {name: adapter.kept(params, name) for name in layers}
     keep = {name: index for name, index in slots.items() if index is not None}

@@ -17,7 +17,8 @@ from ..models._checkpoints import read_contents, write_file
 from ._card import model_card
 from ._protocol import RECORD
 from ._torch import RECORD_ATTRIBUTE
-from ._torch_layers import SSMLayer, empty_layer
+from ._torch_calls import empty_layer
+from ._torch_layers import SSMLayer
 from ._torch_places import independent_copy, submodule
 
 LAYERS_KEY = "ssmreduce.layers"

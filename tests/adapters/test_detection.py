@@ -4,17 +4,18 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from support.families import CASES, M, N
+from support.families import CASES, LAYER, M, N
 from support.more_families import MORE_CASES
 
 import ssmreduce as sr
-from ssmreduce.adapters import ADAPTERS, detect
+from ssmreduce.adapters import ADAPTERS, detect, families
 from ssmreduce.adapters._lru import LRU
 from ssmreduce.adapters._s4d import S4D
 from ssmreduce.adapters._s5 import S5, S5PyTorch
 from ssmreduce.errors import (
     AdapterError,
     CheckpointFormatError,
+    CheckpointWarning,
     FlagError,
     IncompleteLayerError,
     MissingFlagError,
@@ -22,7 +23,6 @@ from ssmreduce.errors import (
 )
 
 FAMILIES = ["s5", "s5_pytorch", "s4d", "lru"]
-LAYER = "params/encoder/layers_0/seq"
 S5_FLAGS = S5(conj_sym=True, discretization="zoh")
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -47,12 +47,21 @@ def test_no_other_family_claims_a_layer(name, rng):
             assert cls.find(CASES[name].params(rng)) == ([LAYER] if other == name else [])
 
 
+def test_every_family_looks_at_a_checkpoint_once(rng, monkeypatch):
+    looked = []
+    for cls in families().values():
+        monkeypatch.setattr(cls, "find", lambda params, cls=cls, find=cls.find: looked.append(cls.name) or find(params))
+    sr.read(CASES["lru"].params(rng))
+    assert sorted(looked) == sorted(families())
+
+
 @every_family
 def test_layers_stand_in_natural_order(name, rng):
     params = {}
     for i in (10, 2, 1, 0, 11):
         params |= CASES[name].params(rng, prefix=f"layers_{i}/seq/")
-    model = sr.read(params, adapter=CASES[name].adapter)
+    with pytest.warns(CheckpointWarning, match="there is no 'layers_5'; and 4 more"):
+        model = sr.read(params, adapter=CASES[name].adapter)
     assert model.layers == tuple(f"layers_{i}/seq" for i in (0, 1, 2, 10, 11))
 
 
