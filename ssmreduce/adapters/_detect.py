@@ -42,7 +42,7 @@ def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) ->
 
 
 def recognised(
-    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any], root: str | None = None
+    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any], root: str | None
 ) -> tuple[Adapter, tuple[str, ...]]:
     """Adapter of a checkpoint, given or detected, and the names of its layers: `detect` and `layers_of` in one pass."""
     claims = _claims(params)

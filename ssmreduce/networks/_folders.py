@@ -182,17 +182,19 @@ def load_selective(path: str | os.PathLike, *, max_bytes: int | None = None, **o
     tensors = {name: tensor_of(leaf) for name, leaf in contents.params.items() if isinstance(leaf, np.ndarray)}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        cls = _causal_class(described_by, config)
+        cls = _causal_class(config)
         Budget(max_bytes).take(_size(cls, config), folder)
-        if KEY in described_by:
-            module = _with_mixers(cls(config), described_by[KEY], tensors)
-        else:
+        if KEY not in described_by:
             module = cls.from_pretrained(None, config=config, state_dict=tensors, **options)
-        return _with_record(module, described_by)
+        else:
+            module = _with_mixers(cls(config), described_by[KEY], tensors)
     except SSMReduceError:
         raise
     except Exception as error:  # what transformers and PyTorch say of a configuration, or of tensors
         raise CheckpointFormatError(f"{str(folder)!r} cannot be made a model of transformers: {error}") from error
+    if RECORD_ATTRIBUTE in described_by:
+        setattr(module, RECORD_ATTRIBUTE, json.dumps(described_by[RECORD_ATTRIBUTE]))
+    return module
 
 
 def _size(cls: Any, config: Any) -> int:
@@ -216,18 +218,13 @@ def _with_mixers(module: Any, mixers: Mapping[str, Any], tensors: Mapping[str, A
     return module.eval()
 
 
-def _causal_class(described_by: Mapping[str, Any], config: Any) -> Any:
-    if described_by.get("per_layer_config") and described_by.get("model_type") in PER_LAYER:
+def _causal_class(config: Any) -> Any:
+    """Class of the causal language model of a configuration; the one with a state size per layer where it has that."""
+    if config.is_heterogeneous and config.model_type in PER_LAYER:
         from . import _per_layer
 
-        return getattr(_per_layer, PER_LAYER[described_by["model_type"]])
+        return getattr(_per_layer, PER_LAYER[config.model_type])
     return optional_import("transformers", "transformers").MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-
-
-def _with_record(module: Any, config: Mapping[str, Any]) -> Any:
-    if RECORD_ATTRIBUTE in config:
-        setattr(module, RECORD_ATTRIBUTE, json.dumps(config[RECORD_ATTRIBUTE]))
-    return module
 
 
 def _empty_layer(entry: dict[str, Any]) -> Any:
