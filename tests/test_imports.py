@@ -47,6 +47,7 @@ SHARED = {
     "calibration._moments": {"CALIBRATION_ADVICE"},
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
     "adapters._flat": {
+        "Parts",
         "Structure",
         "feedthrough",
         "flatten_states",
@@ -62,7 +63,6 @@ SHARED = {
     "evaluation._report": {"shown", "table_of"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states", "write_states"},
-    "networks._torch_files": {"save_module"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky"},
     "norms._norms": {"squared_norms"},
     "selective._forward": {"Signals", "conv_input", "readout", "recur", "signals_of"},
@@ -101,7 +101,7 @@ OWN = {
         f"networks/_torch_{name}.py": "torch"
         for name in ("calls", "checks", "files", "layers", "places", "run", "scan")
     },
-    **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
+    **{f"networks/_jax_{name}.py": "jax" for name in ("files", "host", "layers", "models", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
     "selective/_loops.py": "numba",

@@ -1,5 +1,6 @@
 """The states of a layer one after the other, in real parameters: what the drop-in layers of every framework hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,10 @@ class Structure:
     def owner(self) -> np.ndarray:
         """System of each state, shape (N,), int64."""
         return np.repeat(np.arange(self.systems), self.counts)
+
+
+Parts = tuple[Structure, Mapping[str, np.ndarray]]
+"""A drop-in layer: what it knows, and its real parameters."""
 
 
 def real_parameters(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> tuple[Structure, dict[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from .._support.arguments import described
 from ..errors import ArgumentError
 from ..models import SSMModel
+from ..systems import DiagonalSSM
 
 NETWORK_ADVICE = "a network is needed: network(module), or network(function, model=model)"
 RECORD = "ssmreduce.record"
@@ -107,6 +108,21 @@ class Network(ABC):
             f"{type(self).__name__} cannot be differentiated: give the live PyTorch, Flax or Equinox module, or "
             "finish=None"
         )
+
+
+def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
+    """Names of the layers whose system another model holds differently."""
+    for name in before:
+        after.require(name)
+        if not _equal(before[name], after[name]):
+            yield name
+
+
+def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
+    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
+        return False
+    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
+    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
 
 
 Claims = Callable[[Any], bool]

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,8 @@ from .._support.trees import flatten
 from ..adapters import Adapter
 from ..errors import ArgumentError, ArrayKindError, EvaluationError, MissingFlagError, SSMReduceError, UnknownLayerError
 from ..models import SSMModel, read
-from ..systems import DiagonalSSM
 from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
-from ._protocol import RECORD, Gradients, Network, Pullback, register
+from ._protocol import RECORD, Gradients, Network, Pullback, changed_layers, register
 
 _CHECKED = 4  # sequences on which the drop-ins are compared with the original
 
@@ -267,21 +266,6 @@ def _read(module: Any, adapter: Adapter | None) -> SSMModel:
         model = read(module, adapter=found)
     record = getattr(module, RECORD_ATTRIBUTE, None)
     return model if record is None else replace(model, metadata={**model.metadata, RECORD: record})
-
-
-def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
-    """Names of the layers whose system another model holds differently."""
-    for name in before:
-        after.require(name)
-        if not _equal(before[name], after[name]):
-            yield name
-
-
-def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
-    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
-        return False
-    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
-    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
 
 
 def _host(tensor: Any) -> np.ndarray:
