@@ -1,7 +1,7 @@
 """How the loss of `compress` falls with the number of unlabelled sequences that it is given, without labels.
 
-Digits has 1437 training sequences. Where more are asked for, the rest are the training images turned by up to 10 degrees
-and shifted by up to half a pixel: unlabelled data that anyone can make. The test sequences stay those of the model.
+Digits has 1437 training sequences. Where more are asked for, the rest are the training images turned by up to 10
+degrees and shifted by up to half a pixel: unlabelled data that anyone can make. The test sequences stay as they are.
 
 Run: python benchmarks/bench_sequences.py [--model ...] [--ratios ...] [--counts ...] [--draws 1]
 """
@@ -69,7 +69,8 @@ def rows(
             spread = np.std([100 * part.mean() for part in lost[ratio]], ddof=min(1, args.draws - 1))
             yield (
                 f"{count:7} ({min(count, len(pool)):5} real){ratio:6.0%}  lost {points.mean():5.2f} +- {spread:4.2f} "
-                f"({points.std() / np.sqrt(points.size):.2f})  error apart {np.mean(errors[ratio]):.4f}  {seconds:6.1f} s"
+                f"({points.std() / np.sqrt(points.size):.2f})  error apart {np.mean(errors[ratio]):.4f}"
+                f"  {seconds:6.1f} s"
             )
 
 
@@ -86,9 +87,7 @@ def main() -> None:
     check_disjoint(pool, case.x)
     net = sr.network(NETWORKS[args.model](), adapter=S5 if args.model.startswith("s5") else None)
     x, y = torch.tensor(case.x, dtype=torch.float32), case.y
-    print(
-        f"{args.model}: {len(y)} test sequences, {len(pool)} training sequences; {args.draws} draw(s), {args.steps} steps"
-    )
+    print(f"{args.model}: {len(y)} test and {len(pool)} training sequences; {args.draws} draw(s), {args.steps} steps")
     print("points lost against the full network +- spread over draws (standard error of the paired difference);")
     print("output error on the fifth of the sequences that is kept apart; processor seconds of one compress")
     for row in rows(net, pool, x, y, args):

@@ -151,7 +151,7 @@ def _live(net: Network) -> Any:
     """The network, which must be one of a Flax or Equinox module."""
     if not hasattr(net, "framework"):
         raise ArgumentError(
-            f"module is {described(net)}, whose model is all that can be written: save(network.model, path), and load it"
+            f"module is {described(net)}, whose model is all that can be written: save(network.model, path)"
         )
     return net
 

@@ -1,5 +1,6 @@
 """Networks of Flax modules (linen) with their variables: layers are replaced where their methods are intercepted."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,7 @@ from ._jax_network import JaxNetwork, StandIn
 
 Path = tuple[str, ...]
 _COLLECTION = "params"
+_TAGS = "ssmreduce"  # names by which `nn.jit` tells layers of equal shapes apart, which else share one compilation
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +37,8 @@ class ReducedFlax:
         As the user wrote it.
     variables : dict
         For `apply`: those of the module, with the real parameters ``log_rate``, ``angle``, ``B``, ``C``, ``D`` in the
-        places of layers that were replaced.
+        places of layers that were replaced, and a collection ``ssmreduce`` of empty arrays, by whose names ``nn.jit``
+        tells the layers apart.
     structures : mapping
         Name of each replaced layer -> what it knows besides its parameters. Plain numbers: ``dataclasses.asdict``
         makes JSON of each.
@@ -268,9 +271,10 @@ class FlaxNetwork(JaxNetwork):
             for key in self._keys(name):
                 _remove(node, key.removeprefix(f"{name}/").split("/"))
             node.update({key: jnp.asarray(value, kind) for key, value in values.items()})
+        variables.pop(_TAGS, None)
         return replace(
             self.live,
-            variables=variables,
+            variables={**variables, **_tags(structures)},
             structures=structures,
             channels_first=self._channels_first,
             others=dict(self._others),
@@ -279,7 +283,8 @@ class FlaxNetwork(JaxNetwork):
 
     def arrays(self, live: ReducedFlax) -> dict[str, np.ndarray]:
         """See `JaxNetwork.arrays`."""
-        return {key.replace("/", "."): np.asarray(value) for key, value in flatten(live.variables).items()}
+        stored = {key: value for key, value in live.variables.items() if key != _TAGS}
+        return {key.replace("/", "."): np.asarray(value) for key, value in flatten(stored).items()}
 
     def replaced(self, live: ReducedFlax) -> Mapping[str, Structure]:
         """See `JaxNetwork.replaced`."""
@@ -287,7 +292,8 @@ class FlaxNetwork(JaxNetwork):
 
     def with_arrays(self, live: ReducedFlax, arrays: Mapping[str, np.ndarray]) -> ReducedFlax:
         """See `JaxNetwork.with_arrays`."""
-        return live.with_variables(filled(live.variables, arrays))
+        stored = {key: value for key, value in live.variables.items() if key != _TAGS}
+        return live.with_variables({**live.variables, **filled(stored, arrays)})
 
     def _keys(self, name: str) -> Iterable[str]:
         """Names of the arrays of a layer as it was read."""
@@ -299,6 +305,17 @@ def path_of(name: str) -> Path:
     """Path of a module by the name of its layer."""
     name = name.removeprefix(_COLLECTION).removeprefix("/")
     return tuple(name.split("/")) if name and name != "." else ()
+
+
+def _tags(structures: Mapping[str, Structure]) -> dict[str, Any]:
+    """For each replaced layer an empty array under a name that no other layer has."""
+    tags: dict[str, Any] = {}
+    for name, structure in structures.items():
+        node = tags
+        for key in path_of(name):
+            node = node.setdefault(key, {})
+        node[hashlib.sha256(repr((name, structure)).encode()).hexdigest()] = jnp.zeros(0)
+    return {_TAGS: tags} if tags else {}
 
 
 def _copied(tree: Any) -> Any:
