@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._support.arguments import described
-from ..errors import ArrayKindError, EvaluationError, ShapeError, SSMReduceError
+from ..errors import ArrayKindError, EvaluationError, NonFiniteError, ShapeError, SSMReduceError
 from ..models import SSMModel
 from ..responses import simulate
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
 from ._flat import Parts, Structure, real_parameters
 from ._jax_host import Watch, first_array, first_output
 from ._jax_layers import Matrices, respond
@@ -177,6 +177,8 @@ class JaxNetwork(Network):
         self._run(both, batch)
         before.require(self.base.layers)
         for (name, u), (_, y) in zip(before.seen, after.seen, strict=True):
+            if not np.isfinite(u).all():
+                raise NonFiniteError(f"layer {name!r} is fed NaN or infinite values: look at the batch that is given")
             _compare(name, y, simulate(self.base[name], u), self.base)
         self._state["checked"] = True
 
@@ -228,7 +230,7 @@ class JaxNetwork(Network):
         return self._picked(z)
 
     def _picked(self, z: Any) -> jax.Array:
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         z = jnp.asarray(z) if isinstance(z, np.ndarray) else z
         if not array_api_compat.is_jax_array(z):
             raise EvaluationError(

@@ -168,6 +168,8 @@ def network(obj: Any, **options: Any) -> Network:
         if options:
             raise ArgumentError(f"obj is a network already; give {', '.join(options)} where it is made")
         return obj
+    if isinstance(obj, type):
+        raise ArgumentError(f"obj is the class {obj.__name__}; give an object of it, with its trained weights")
     for claims, make in _MAKERS.values():
         if claims(obj):
             return make(obj, **options)

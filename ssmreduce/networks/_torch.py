@@ -14,7 +14,7 @@ from .._support.trees import flatten
 from ..adapters import Adapter
 from ..errors import ArgumentError, ArrayKindError, EvaluationError, MissingFlagError, SSMReduceError, UnknownLayerError
 from ..models import SSMModel, read
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
 from ._protocol import RECORD, Gradients, Network, Pullback, changed_layers, register
 
 _CHECKED = 4  # sequences on which the drop-ins are compared with the original
@@ -92,6 +92,7 @@ class TorchNetwork(Network):
         self._places = {name: places.place_of(module, name, self.model.adapter, channels_first) for name in self.model}
         for name in self.model:
             checks.check_layer(places.submodule(module, name), name)
+            checks.check_kernel(self._places[name], self.model[name])
         checks.check_shared(module, self._places)
         shadow = places.shared_copy(module).eval()  # what is run; shared, with its state, by all networks of one module
         self._state: dict[str, Any] = {"shadow": shadow, "placed": None, "checked": False}
@@ -129,6 +130,8 @@ class TorchNetwork(Network):
     def vjp(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Pullback]:
         """See `Network.vjp`."""
         torch = sys.modules["torch"]
+        if torch.is_inference_mode_enabled():
+            raise EvaluationError("there are no gradients inside torch.inference_mode(): leave it, or give finish=None")
         self.check(batch)
         self._place(model)
         leaves = {name: place.leaves(self._state["shadow"]) for name, place in self._places.items()}
@@ -165,7 +168,7 @@ class TorchNetwork(Network):
                 f"the network ({where}) failed when called with ({given}): {type(error).__name__}: {error}. "
                 "inputs=... says which elements of a batch it is called with"
             ) from error
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         if not isinstance(z, torch.Tensor):
             raise EvaluationError(
                 f"the network returns {described(z)}; give output=..., a function that picks one tensor (batch, ...) "
