@@ -105,7 +105,7 @@ def real_parameters(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> tuple[
     return structure, {**values, "D": feedthrough(ssm)}
 
 
-def system_of(structure: Structure, parameters: dict[str, Any]) -> DiagonalSSM:
+def system_of(structure: Structure, parameters: Mapping[str, Any]) -> DiagonalSSM:
     """The system of real parameters in double precision, the systems of a batch padded with silent states.
 
     Its factor kappa is in C: ``conj_sym`` is False.

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._support.tables import shown, table_of
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, WriteError
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..models._checkpoints import read_file
 from ..reduction.calibrated import search
@@ -129,10 +129,7 @@ def _search_by_metric(args: argparse.Namespace) -> tuple[dict, Any]:
             progress=move,
         )
     save(found.model, args.output, form=args.form)
-    table = table_of(f"{args.file} -> {args.output} (before: {found.reference:.6g})", "dropped", "states", "value", "")
-    for point in found.points:
-        table.add_row(f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else "")
-    return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, table
+    return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, found
 
 
 def evaluation(text: str) -> Callable[[SSMModel], float]:

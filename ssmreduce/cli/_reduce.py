@@ -7,7 +7,6 @@ from typing import Any
 from ..calibration import load_calibration
 from ..evaluation import sweep
 from ..evaluation._on_data import OnData
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..reduction import METHODS, hankel_orders, reduce
 from ._calibrated import evaluation
@@ -99,9 +98,4 @@ def _sweep(args: argparse.Namespace) -> tuple[dict, Any]:
             seed=args.seed,
             progress=move,
         )
-    table = table_of(args.file, "method", "dropped", "states", "value")
-    for method in found.methods:
-        for row in (row for row in found.rows if row.method == method):
-            table.add_row(shown(row.method), f"{row.ratio:.1%}", str(row.states), f"{row.value:.4g}")
-        table.add_section()
-    return found.to_dict(), table
+    return found.to_dict(), found

@@ -10,7 +10,7 @@ from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
 from ._numpy import NumpyNetwork
-from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
+from ._protocol import RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
 from ._torch import TorchNetwork
@@ -23,6 +23,8 @@ _LAZY = {
     "FlaxNetwork": "_flax_network",
     "NnxLayer": "_nnx_network",
     "NnxNetwork": "_nnx_network",
+    "PerLayerMamba2ForCausalLM": "_per_layer",
+    "PerLayerMambaForCausalLM": "_per_layer",
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
@@ -31,7 +33,6 @@ _LAZY = {
 """Names that need a framework -> the file that imports it."""
 
 __all__ = [
-    "NETWORK_ADVICE",
     "RECORD",
     "Gradients",
     "Network",

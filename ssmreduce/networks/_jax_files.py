@@ -49,11 +49,12 @@ def restore(net: JaxNetwork, arrays: Mapping[str, np.ndarray], found: Mapping[st
     """See `_files.restore`."""
     names = {_dotted(name): name for name in net.base}
     placed: dict[str, Parts] = {}
+    others: dict[str, int] = {}
     for dotted, options in found["layers"].items():
         if dotted not in names:
             raise CheckpointFormatError(f"{path} does not fit the network: it has {dotted!r}, not {', '.join(names)}")
-        placed[names[dotted]] = _parts(arrays, dotted, options, path)
-    others = {names[dotted]: options.get("others", 0) for dotted, options in found["layers"].items()}
+        placed[names[dotted]] = _parts(arrays, dotted, options)
+        others[names[dotted]] = int(options.get("others", 0))
     first = any(options.get("channels_first", False) for options in found["layers"].values())
     live = net.told(first, others).placed(placed, net.model)
     own = {key: value for key, value in arrays.items() if not _is_told(key, found["layers"])}
@@ -67,7 +68,7 @@ def restore(net: JaxNetwork, arrays: Mapping[str, np.ndarray], found: Mapping[st
     return net.with_arrays(live, own)
 
 
-def _parts(arrays: Mapping[str, np.ndarray], name: str, options: Mapping[str, Any], path: Path) -> Parts:
+def _parts(arrays: Mapping[str, np.ndarray], name: str, options: Mapping[str, Any]) -> Parts:
     start = _start(name)
     values = {key: arrays[f"{start}{key}"] for key in _PARAMETERS if f"{start}{key}" in arrays}
     try:
@@ -81,8 +82,11 @@ def _parts(arrays: Mapping[str, np.ndarray], name: str, options: Mapping[str, An
             unit,
             side,
         )
-    except (KeyError, TypeError) as error:
-        raise CheckpointFormatError(f"{path} does not describe layer {name!r}: {error} is missing") from error
+        size, inputs, _ = values["B"].shape
+        if (sum(structure.counts), structure.inputs, len(unit), len(side)) != (size, inputs, size, size):
+            raise ValueError("its arrays are of other sizes")
+    except Exception as error:  # whatever the file says
+        raise CheckpointFormatError(f"the description of the layer {name!r} cannot be used: {error!r}") from error
     return structure, values
 
 

@@ -65,10 +65,11 @@ class TorchNetwork(Network):
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import s5_digits
-    >>> net = sr.network(s5_digits())
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer)
+    >>> net = sr.network(module)
     >>> net.outputs(net.model, torch.zeros(2, 64, 1)).shape
-    (2, 10)
+    (2, 64, 32)
     """
 
     differentiable = True

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .._support.trees import FOREIGN, foreign_name
-from ..errors import CheckpointFormatError
+from ..errors import CheckpointFormatError, SSMReduceError
 from ._torch import RECORD_ATTRIBUTE
 from ._torch_calls import empty_layer
 from ._torch_layers import SSMLayer
@@ -28,14 +28,14 @@ def restore(module: Any, arrays: Mapping[str, np.ndarray], found: Mapping[str, A
     result = independent_copy(module)
     for name, options in found["layers"].items():
         old = submodule(result, name)  # raises where the module lacks it
-        layer = empty_layer(**options).to(next(iter(old.parameters())).device)
+        layer = _described_layer(name, options, arrays).to(next(iter(old.parameters())).device)
         if name == ".":
             result = layer
             continue
         parent, _, leaf = name.rpartition(".")
         submodule(result, parent or ".")._modules[leaf] = layer
     try:
-        result.load_state_dict({name: _tensor(array) for name, array in arrays.items()})
+        result.load_state_dict({name: _tensor(leaf) for name, leaf in arrays.items()})
     except RuntimeError as error:
         raise CheckpointFormatError(f"{path} does not fit the module: {error}") from error
     if found.get("record") is not None:
@@ -43,9 +43,25 @@ def restore(module: Any, arrays: Mapping[str, np.ndarray], found: Mapping[str, A
     return result.eval()
 
 
-def _tensor(array: Any) -> torch.Tensor:
-    if not isinstance(array, np.ndarray):
-        return array
+def _described_layer(name: str, options: Mapping[str, Any], arrays: Mapping[str, Any]) -> SSMLayer:
+    """The layer of a description, whose size is compared with the arrays before memory is taken."""
+    try:
+        most = sum(int(np.prod(array.shape)) for array in arrays.values() if hasattr(array, "shape"))
+        if len(options["counts"]) * max(options["counts"], default=0) * options["inputs"] > most:
+            raise ValueError("it is larger than the arrays of the file")
+        return empty_layer(**options)
+    except SSMReduceError:
+        raise
+    except Exception as error:  # whatever the file says
+        raise CheckpointFormatError(f"the description of the layer {name!r} cannot be used: {error}") from error
+
+
+def _tensor(leaf: Any) -> Any:
+    return tensor_of(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """Tensor on the memory of an array."""
     foreign = foreign_name(array.dtype)
     if foreign is None:
         return torch.from_numpy(array)

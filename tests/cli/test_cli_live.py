@@ -1,11 +1,11 @@
 """reduce, compress, sweep and compare on the command line, with files and with live networks."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import run_json
 from support.paths import ROOT
 
 import ssmreduce as sr
@@ -34,11 +34,6 @@ def in_torch():
 def broken():
     raise RuntimeError("no weights")
 """
-
-
-def run_json(capsys, *argv):
-    assert main([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def refit(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5))
     >>> on_data = refit(pruned, calibration=sr.calibrate(model, dict.fromkeys(model, u)))

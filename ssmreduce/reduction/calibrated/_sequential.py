@@ -84,8 +84,7 @@ def refit_network(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> net = sr.network(s5_digits())
+    >>> net = sr.network(sr.networks.s5_digits, model=sr.models.example())
     >>> x = np.random.default_rng(0).random((4, 64, 1))
     >>> small = sr.eliminate(net.model, sr.calibrate(net.model, net.layer_inputs(net.model, x)), ratio=0.8)
     >>> refit_network(net, small, [x]).orders == small.orders
