@@ -17,7 +17,6 @@ from ._torch import TorchNetwork, is_module
 
 LAYERS_KEY = "ssmreduce.layers"
 """Key of the metadata of a safetensors file under which the description of the layers stands, as JSON."""
-_FRAMEWORK_KEY = "ssmreduce.framework"
 
 
 def describe(module: Any) -> dict[str, Any]:
@@ -64,9 +63,8 @@ def save_module(module: Any, path: str | os.PathLike, *, evidence: Mapping[str, 
     """
     require_path(path)
     description, arrays, name = _contents(module)
-    metadata = {LAYERS_KEY: json.dumps(description["layers"]), _FRAMEWORK_KEY: description["framework"]}
+    metadata = {LAYERS_KEY: json.dumps(description["layers"]), "ssmreduce.adapter": json.dumps({"name": "dropin"})}
     metadata |= {"format": "pt"} if description["framework"] == "torch" else {}
-    metadata["ssmreduce.adapter"] = json.dumps({"name": "dropin"})
     if description["record"] is not None:
         metadata[RECORD] = json.dumps(description["record"])
     target = Path(path)
@@ -117,10 +115,13 @@ def restore(
     found = found if description is None else description
     if not isinstance(found, Mapping) or "layers" not in found:
         raise CheckpointFormatError(f"{path} holds no description of its layers; give description=describe(module)")
-    if is_module(module) or isinstance(module, TorchNetwork):
+    module = module.module if isinstance(module, TorchNetwork) else module
+    if is_module(module):
         from . import _torch_files
 
-        return _torch_files.restore(getattr(module, "module", module), arrays, found, Path(path))
+        if options:
+            raise ArgumentError(f"a PyTorch module is restored without {', '.join(options)}")
+        return _torch_files.restore(module, arrays, found, Path(path))
     net = _live(network(module, **options))
     from . import _jax_files
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import CheckpointFormatError
 from ._flat import Parts, Structure
+from ._jax_models import told_by
 from ._jax_network import JaxNetwork
 from ._protocol import RECORD
 
@@ -38,10 +39,8 @@ def contents(net: JaxNetwork, live: Any) -> dict[str, np.ndarray]:
     """Arrays of a live object, and what its layers know besides, under the names of PyTorch's drop-in layers."""
     arrays = dict(net.arrays(live))
     for name, structure in net.replaced(live).items():
-        start = _start(_dotted(name))
-        kind = arrays[f"{start}B"].dtype
-        arrays |= {f"{start}{key}": np.array(getattr(structure, key), kind) for key in ("unit", "side")}
-        arrays[f"{start}owner"] = structure.owner
+        dotted = _dotted(name)
+        arrays |= told_by(dotted, structure, arrays[f"{_start(dotted)}B"].dtype)
     return arrays
 
 

@@ -454,6 +454,8 @@ def test_bad_files_are_named(tmp_path):
         restore(torch_networks.S5Classifier(width=5, states=6, layers=2), tmp_path / "small.safetensors")
     with pytest.raises(sr.errors.ArgumentError, match="no drop-in layer"):
         save_module(tiny(), tmp_path / "other.safetensors")
+    with pytest.raises(sr.errors.ArgumentError, match="without variables"):
+        restore(tiny(), tmp_path / "small.safetensors", variables={})
     for change in ({"counts": [10**12]}, {"counts": 3}, {"dtype": "load"}, {"depth": 1}):
         wrong = describe(small)
         for options in wrong["layers"].values():
