@@ -165,7 +165,7 @@ def test_an_order_is_numerical_only_where_states_are_left_out():
 @pytest.mark.parametrize(
     ("kernel", "options", "error"),
     [
-        (np.ones((1, 8)), {"threads": 0}, errors.ArgumentError),
+        (np.ones((1, 8)), {"threads": 0}, errors.OptionError),
         (np.ones(8), {}, errors.ShapeError),
         (np.ones((2, 3)), {}, errors.ShapeError),
         (np.ones((0, 8)), {}, errors.ShapeError),
