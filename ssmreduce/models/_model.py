@@ -230,7 +230,8 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     """Model with the states of a layer that are left, and its D, changed in the parameters.
 
     Unlike `replace_system` the layer stays a selection of states, so that every form of `export` holds it, and states
-    that did not change keep their raw bits. A layer that was re-realised before is replaced.
+    that did not change keep their raw bits. A layer that was re-realised before, or that the family cannot hold, is
+    replaced: whether it can be written shows when the model is exported.
 
     Parameters
     ----------
@@ -247,8 +248,6 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     Raises
     ------
     UnknownLayerError
-    NotRepresentableError
-        The model family cannot hold the system.
 
     Examples
     --------
@@ -271,7 +270,10 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
             axis = -1 if key.startswith("C") else len(old.batch)
             fields[key] = _written(value, getattr(ssm, key), old.batch, axis, states, (rows, slots))
     full = replace(old, D=ssm.D, **fields)
-    params = {**model.params, **model.adapter.put(model.params, name, full)}
+    try:
+        params = {**model.params, **model.adapter.put(model.params, name, full)}
+    except NotRepresentableError:  # a live network can hold it
+        return replace_system(model, name, ssm, valid=valid)
     return changed(model, stale=name, params=params, refitted=model.refitted | {name})
 
 

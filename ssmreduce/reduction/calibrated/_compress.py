@@ -10,8 +10,8 @@ import numpy as np
 
 from ..._support.arguments import real_number, whole_number
 from ...calibration import Calibration
-from ...errors import ArgumentError, NotRepresentableError, SelectionError, UnknownNameError
-from ...models import SSMModel, replace_system
+from ...errors import ArgumentError, SelectionError, UnknownNameError
+from ...models import SSMModel
 from ...models._model import overwrite_states
 from ...networks import RECORD, Network, network
 from ._coordinates import ModelCoordinates
@@ -297,8 +297,5 @@ def _kept_selection(start: SSMModel, moved: SSMModel) -> SSMModel:
     """The moved systems as states of the model family where it holds them, so that its files do too."""
     result = start
     for name, ssm in moved.items():
-        try:
-            result = overwrite_states(result, name, ssm)
-        except NotRepresentableError:
-            result = replace_system(result, name, ssm, valid=moved.state_index(name)[1])
+        result = overwrite_states(result, name, ssm)
     return result
