@@ -12,7 +12,7 @@ from scipy import signal
 from .._support.arguments import described
 from ..errors import ArgumentError, EvaluationError, ShapeError
 from ..realization import Realization, realize
-from ._torch_layers import LAYERS
+from ._torch_calls import LAYERS
 from ._torch_places import independent_copy, on_host, submodule
 
 _LINEAR = 1e-4  # largest misfit of the measured responses on real inputs, relative to the outputs

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import fft
+import scipy
 
 _OVERSAMPLING = 16
 _ROUNDS = 20  # of the search for the best D
@@ -26,11 +26,11 @@ def fir_peak_gain_with_shift(samples: np.ndarray) -> tuple[float, float, float]:
 
 
 def _spectrum(samples: np.ndarray) -> np.ndarray:
-    return np.moveaxis(fft.rfft(samples, _points(samples)), -1, 0)
+    return np.moveaxis(scipy.fft.rfft(samples, _points(samples)), -1, 0)
 
 
 def _points(samples: np.ndarray) -> int:
-    return int(fft.next_fast_len(_OVERSAMPLING * samples.shape[-1], real=True))
+    return int(scipy.fft.next_fast_len(_OVERSAMPLING * samples.shape[-1], real=True))
 
 
 def _largest(spectrum: np.ndarray) -> float:

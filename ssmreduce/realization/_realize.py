@@ -10,6 +10,7 @@ from .._support.threads import for_each_part
 from ..errors import OptionError, ShapeError, UnattainableError
 from ..norms import peak_gain
 from ..systems import DiagonalSSM
+from ..systems._diagonalise import Eigensystem
 from ._bounds import fir_peak_gain, fir_peak_gain_with_shift
 from ._hankel_matrix import HankelMatrix, leading_triplets
 from ._residues import fitted_residues
@@ -249,12 +250,7 @@ def _balanced(section: _Section, order: int) -> tuple[np.ndarray, np.ndarray, np
     p, m = section.kernel.shape[:2]
     root = np.sqrt(section.values[:order])
     A = section.shifted[:order, :order] / root[:, None] / root
-    poles, T = np.linalg.eig(A) if order else (np.zeros(0), np.zeros((0, 0)))
-    C = (section.U[:p, :order] * root) @ T
-    B = np.linalg.solve(T, (section.V[:m, :order] * root).T) if order else np.zeros((0, m))
-    kept = poles.imag >= 0.0
-    poles, C, B = poles[kept].astype(complex), C[:, kept] + 0j, B[kept] + 0j
-    C[:, poles.imag == 0.0] /= 2.0
+    poles, B, C = Eigensystem.of(A).states((section.V[:m, :order] * root).T, section.U[:p, :order] * root)
     size = np.abs(poles)
     inside = np.clip(np.where(size > 1.0, 1.0 / np.maximum(size, 1.0), size), _LEAST_POLE, _LARGEST_POLE)
     moved = inside != size

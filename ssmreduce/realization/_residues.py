@@ -1,7 +1,7 @@
 """Residues and D for given poles that lower the peak gain of the error: least squares, reweighted where it is large."""
 
 import numpy as np
-from scipy import fft, linalg
+import scipy
 
 _ROUNDS = 8
 _DENSITY = 4  # frequencies a sample, of the whole circle
@@ -12,19 +12,19 @@ def fitted_residues(kernel: np.ndarray, poles: np.ndarray) -> list[tuple[np.ndar
 
     Each round multiplies the weights with the error (Lawson's iteration), which turns least squares into least maximum.
     """
-    points = fft.next_fast_len(_DENSITY * kernel.size, real=True)
-    target = fft.rfft(kernel, points)
+    points = scipy.fft.next_fast_len(_DENSITY * kernel.size, real=True)
+    target = scipy.fft.rfft(kernel, points)
     basis, scale = _basis(poles, kernel.size, points)
-    Q, R = linalg.qr(basis, mode="economic", check_finite=False)
+    Q, R = scipy.linalg.qr(basis, mode="economic", check_finite=False)
     rhs = np.concatenate([target.real, target.imag])
     weights = np.ones(target.size)
     found = []
     for _ in range(_ROUNDS):
         rows = np.tile(weights, 2)[:, None] * Q
         try:
-            coordinates = linalg.cho_solve(linalg.cho_factor(rows.T @ Q), rows.T @ rhs)
-            solution = linalg.solve_triangular(R, coordinates) / scale
-        except linalg.LinAlgError:  # poles that are all but equal
+            coordinates = scipy.linalg.cho_solve(scipy.linalg.cho_factor(rows.T @ Q), rows.T @ rhs)
+            solution = scipy.linalg.solve_triangular(R, coordinates) / scale
+        except scipy.linalg.LinAlgError:  # poles that are all but equal
             break
         residues = solution[: poles.size].astype(complex)
         residues[poles.imag != 0] += 1j * solution[poles.size : -1]
@@ -48,5 +48,5 @@ def _basis(poles: np.ndarray, length: int, points: int) -> tuple[np.ndarray, np.
     imaginary = (1j * (own - mirrored))[:, poles.imag != 0]
     columns = np.concatenate([own + mirrored, imaginary, np.ones((turn.size, 1))], axis=1)
     real = np.concatenate([columns.real, columns.imag])
-    scale = linalg.norm(real, axis=0)
+    scale = scipy.linalg.norm(real, axis=0)
     return real / scale, scale
