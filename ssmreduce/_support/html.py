@@ -51,7 +51,5 @@ def html_of_rich(table: Any) -> Html:
         return Text.from_markup(text or "").plain.strip()
 
     columns = [[plain(cell) for cell in column.cells] for column in table.columns]
-    made = html_table(
-        [plain(column.header) for column in table.columns], zip(*columns, strict=True), plain(table.title)
-    )
+    made = html_table([plain(column.header) for column in table.columns], zip(*columns, strict=True), plain(table.title))
     return Html(made + (tag("p", plain(table.caption)) if table.caption else ""))

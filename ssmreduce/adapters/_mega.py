@@ -9,6 +9,7 @@ import numpy as np
 from .._support.trees import Params
 from ..systems import DiagonalSSM
 from ._base import Adapter
+from ._call import Call
 from ._layout import Layout, Tensor
 
 _SHORT = {"alpha": "alpha", "delta": "delta", "beta": "beta", "gamma": "gamma", "omega": "omega"}
@@ -62,6 +63,7 @@ class MegaEMA(Adapter):
 
     name: ClassVar[str] = "mega_ema"
     layouts: ClassVar[tuple[Layout, ...]] = tuple(_layout(names) for names in _NAMES)
+    calls: ClassVar[tuple[Call, ...]] = (Call("torch", "lbh", "lbh", after=("silu",), live=False),)
     limits: ClassVar[str] = "the moving average of MEGA holds real poles between 0 and 1, and real inputs and outputs"
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:

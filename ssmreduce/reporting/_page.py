@@ -69,10 +69,7 @@ def _layers(contents: Contents, room: int) -> Html:
         tag("h2", "Layers", id="layers"),
         _controls(contents.leaving, list(contents.candidates)),
         Html("<noscript><p>The slider and the poles need JavaScript; the tables do not.</p></noscript>"),
-        *(
-            Html(section.replace("<details ", "<details open ", 1)) if not i else section
-            for i, section in enumerate(sections)
-        ),
+        *(Html(section.replace("<details ", "<details open ", 1)) if not i else section for i, section in enumerate(sections)),
         tag("p", note, class_="soft") if left_out else "",
         class_="screen",
         aria_labelledby="layers",
@@ -88,9 +85,7 @@ def _controls(leaving: Mapping[str, Leaving], labels: list[str]) -> Html:
         parts.append(tag("label", "States dropped", slider))
         parts.append(tag("label", "by", tag("select", *options, id="method")))
     if labels:
-        options = [tag("option", "none", value="")] + [
-            tag("option", text, value=str(i)) for i, text in enumerate(labels)
-        ]
+        options = [tag("option", "none", value="")] + [tag("option", text, value=str(i)) for i, text in enumerate(labels)]
         parts.append(tag("label", "Candidate's poles", tag("select", *options, id="other")))
     parts.append(Html('<button type="button" id="every" aria-pressed="false">Open all layers</button>'))
     if leaving:

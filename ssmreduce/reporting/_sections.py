@@ -118,8 +118,7 @@ def _hankel(name: str, numbers: LayerNumbers) -> Html:
     if not numbers.hankel:
         return _left_out("Hankel singular values", "the layer is large and was not certified")
     lines = [
-        Line(half, np.arange(1, values.size + 1), values, i + 1)
-        for i, (half, values) in enumerate(numbers.hankel.items())
+        Line(half, np.arange(1, values.size + 1), values, i + 1) for i, (half, values) in enumerate(numbers.hankel.items())
     ]
     most = max(values.size for values in numbers.hankel.values())
     places = sorted({*(2**k for k in range(20) if 2**k <= most), most} - {0})

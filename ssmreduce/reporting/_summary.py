@@ -137,15 +137,7 @@ def _glance(contents: Contents, i: int, candidates: Iterable[ComparisonRow]) -> 
     if contents.leaving:
         counts = {method.lower(): leaving.counts[layer.name] for method, leaving in contents.leaving.items()}
         bar = Html('<b></b><span class="bar"><i></i></span>')
-        cells.append(
-            tag(
-                "span",
-                bar,
-                data_counts=json.dumps(counts, separators=(",", ":")),
-                data_heads=f"layer-{i}-left",
-                class_="screen",
-            )
-        )
+        cells.append(tag("span", bar, data_counts=json.dumps(counts, separators=(",", ":")), data_heads=f"layer-{i}-left", class_="screen"))
     for row in candidates:
         one = row.layers[i]
         cells += [str(one.states), number(one.output_error), number(one.peak_error)]

@@ -12,7 +12,7 @@ jax = pytest.importorskip("jax")
 eqx = pytest.importorskip("equinox")
 nn = pytest.importorskip("flax.linen")
 
-from support.jax_layers import FLAX, Around, Oscillators
+from support.jax_layers import FLAX, Around, Residual
 
 from ssmreduce.networks import network
 
@@ -39,7 +39,7 @@ def halved(model):
 
 @pytest.mark.parametrize("discretization", ["IM", "IMEX"])
 def test_linoss_in_equinox(x, discretization):
-    module = Oscillators(discretization, key=jax.random.key(0))
+    module = Residual(discretization, key=jax.random.key(0))
     net = network(module, adapter=adapters.LinOSS(discretization=discretization))
     assert_close(net.outputs(net.model, x), jax.vmap(module)(x))
     small = halved(net.model)
@@ -49,6 +49,14 @@ def test_linoss_in_equinox(x, discretization):
     arrays = sr.export(small, form="mask")  # the stock layers with the outputs of the dropped oscillators silenced
     blocks = [_with_arrays(block, arrays, f"blocks.{i}") for i, block in enumerate(module.blocks)]
     assert_close(jax.vmap(eqx.tree_at(lambda m: m.blocks, module, blocks))(x), jax.vmap(live)(x))
+
+
+def test_s4d_in_equinox(x):
+    module = Residual("s4d", key=jax.random.key(0))
+    net = network(module, adapter=adapters.S4D())
+    assert_close(net.outputs(net.model, x), jax.vmap(module)(x))
+    small = halved(net.model)
+    assert_close(jax.vmap(net.rebuild(small))(x), net.outputs(small, x))
 
 
 def _with_arrays(block, arrays, name):
@@ -78,7 +86,7 @@ def test_families_in_flax(x, family):
 
 def test_compressed_oscillators_need_not_be_oscillators(x):
     """The refit gives the two poles of a pair outputs of their own, which LinOSS cannot hold and a live network can."""
-    module, adapter = Oscillators("IM", key=jax.random.key(0)), adapters.LinOSS(discretization="IM")
+    module, adapter = Residual("IM", key=jax.random.key(0)), adapters.LinOSS(discretization="IM")
     net = network(module, adapter=adapter)
     small = sr.compress(net, [np.concatenate([x] * 3)], ratio=0.4, finish=None)
     assert sum(small.model.orders.values()) == 12

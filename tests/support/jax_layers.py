@@ -41,17 +41,48 @@ class LinOSS(eqx.Module):
         return (x @ (self.C[..., 0] + 1j * self.C[..., 1]).T).real + self.D * u
 
 
-class Oscillators(eqx.Module):
-    """A network around two LinOSS layers."""
+class S4DKernel(eqx.Module):
+    """Kernel of the S4D of discretax, shape (H, L)."""
+
+    C: jax.Array
+    log_dt: jax.Array
+    log_a_real: jax.Array
+    A_imag: jax.Array
+
+    def __call__(self, length):
+        step = jnp.exp(self.log_dt)[:, None]
+        A = -jnp.exp(self.log_a_real) + 1j * self.A_imag
+        powers = jnp.exp((step * A)[..., None] * jnp.arange(length))
+        return 2 * jnp.einsum("hn,hnl->hl", self.C * (jnp.exp(step * A) - 1) / A, powers).real
+
+
+class S4D(eqx.Module):
+    """The S4D of discretax: one sequence (L, H) in, one out."""
+
+    kernel: S4DKernel
+
+    def __init__(self, width, states, *, key):
+        C = jax.random.normal(key, (width, states), jnp.complex64)
+        imag = jnp.pi * jnp.tile(jnp.arange(states, dtype=jnp.float32), (width, 1))
+        self.kernel = S4DKernel(C, jnp.linspace(-4, -1, width), jnp.full((width, states), jnp.log(0.5)), imag)
+
+    def __call__(self, x, key=None):
+        return _convolved(self.kernel(len(x)), x)
+
+
+class Residual(eqx.Module):
+    """A network around two layers of LinOSS, or of S4D."""
 
     encoder: eqx.nn.Linear
-    blocks: list[LinOSS]
+    blocks: list
     decoder: eqx.nn.Linear
 
-    def __init__(self, discretization, *, key, width=4, oscillators=5):
+    def __init__(self, discretization, *, key, width=4, states=5):
         keys = jax.random.split(key, 4)
         self.encoder = eqx.nn.Linear(1, width, key=keys[0])
-        self.blocks = [LinOSS(width, oscillators, discretization, key=k) for k in keys[1:3]]
+        s4d = discretization == "s4d"
+        make = S4D if s4d else lambda width, n, key: LinOSS(width, n, discretization, key=key)
+        self.blocks = [make(width, states, key=k) for k in keys[1:3]]
         self.decoder = eqx.nn.Linear(width, 3, key=keys[3])
 
     def __call__(self, x):
