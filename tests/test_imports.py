@@ -97,7 +97,10 @@ OWN = {
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
-    **{f"networks/_torch_{name}.py": "torch" for name in ("checks", "files", "layers", "places", "run", "scan")},
+    **{
+        f"networks/_torch_{name}.py": "torch"
+        for name in ("checks", "files", "kernels", "layers", "places", "run", "s4d", "scan", "stepper", "trace")
+    },
     **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},

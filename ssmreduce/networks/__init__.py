@@ -12,6 +12,7 @@ from ._numpy import NumpyNetwork
 from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
+from ._stepper import Stepper, stepper
 from ._torch import TorchNetwork
 from ._walk import Visit, call_network, evaluating, walk
 
@@ -39,6 +40,7 @@ __all__ = [
     "Network",
     "NumpyNetwork",
     "Pullback",
+    "Stepper",
     "TorchNetwork",
     "Visit",
     "call_network",
@@ -57,6 +59,7 @@ __all__ = [
     "save_selective",
     "selective_mixers",
     "sequences_in",
+    "stepper",
     "take_sequences",
     "torch_inputs",
     "walk",

@@ -17,8 +17,8 @@ from ..models._checkpoints import read_contents, write_file
 from ._card import model_card
 from ._protocol import RECORD
 from ._torch import RECORD_ATTRIBUTE
-from ._torch_layers import SSMLayer, empty_layer
-from ._torch_places import independent_copy, submodule
+from ._torch_layers import KernelLayer, SSMLayer, empty_layer
+from ._torch_places import independent_copy, set_submodule, submodule, with_whole_layer
 
 LAYERS_KEY = "ssmreduce.layers"
 """Key of the metadata of a safetensors file under which the description of the layers stands, as JSON."""
@@ -128,8 +128,9 @@ def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, A
         if name == ".":
             result = layer
             continue
-        parent, _, leaf = name.rpartition(".")
-        submodule(result, parent or ".")._modules[leaf] = layer
+        set_submodule(result, name, layer)
+        if isinstance(layer, KernelLayer):
+            result = with_whole_layer(result, name.rpartition(".")[0] or ".")
     try:
         result.load_state_dict(tensors)
     except RuntimeError as error:
