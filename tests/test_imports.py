@@ -99,7 +99,19 @@ OWN = {
     "engines/_torch.py": "torch",
     **{
         f"networks/_torch_{name}.py": "torch"
-        for name in ("checks", "files", "kernels", "layers", "places", "run", "s4d", "scan", "stepper", "trace")
+        for name in (
+            "checks",
+            "files",
+            "forms",
+            "kernels",
+            "layers",
+            "places",
+            "run",
+            "s4d",
+            "scan",
+            "stepper",
+            "trace",
+        )
     },
     **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ..errors import SSMReduceError, printable
 from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
+from ._deploy import add_deploy
 from ._live import live
 from ._prune import add_prune, add_score
 from ._reduce import add_compress, add_reduce, add_sweep
@@ -28,6 +29,7 @@ _EPILOG = """examples:
   ssmreduce compress my_network:make small.safetensors --ratio 0.8
   ssmreduce sweep my_network:make --methods last eliminate
   ssmreduce compare model.safetensors small.safetensors --network my_network:make
+  ssmreduce deploy my_network:make network.onnx --form blocks --length 1024
 
 Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
 Exit codes: 0 done; 1 an error; 2 wrong usage (an option that would do nothing, too); 3 done, but the result could not
@@ -134,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_search(commands)
     add_sweep(commands)
+    add_deploy(commands)
     command = add_command(commands, "compare", _compare, "reduced checkpoints against the original")
     command.add_argument("reduced", nargs="+", help="reduced checkpoints")
     command.add_argument(

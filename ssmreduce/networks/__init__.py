@@ -5,6 +5,8 @@ from typing import Any
 
 from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
+from ._export_c import export_c
+from ._exports import export_onnx, exportable
 from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
@@ -45,6 +47,9 @@ __all__ = [
     "Visit",
     "call_network",
     "evaluating",
+    "export_c",
+    "export_onnx",
+    "exportable",
     "flax_inputs",
     "load_selective",
     "lru_deep",

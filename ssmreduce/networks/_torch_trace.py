@@ -84,6 +84,8 @@ class _Recorder:
         name = getattr(node.target, "_opname", getattr(node.target, "__name__", str(node.target)))
         if name == "getitem":
             return args[0][args[1]]
+        if args and args[0] is None:  # of a state that nobody carries
+            return None
         if not any(isinstance(a, _Value) for a in _leaves((args, list(kwargs.values())))):
             return node.target(*args, **kwargs)
         rule = getattr(self, f"_{name.lstrip('_')}", None)
