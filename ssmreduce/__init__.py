@@ -11,6 +11,7 @@ from . import (
     plot,
     realization,
     reduction,
+    reporting,
     responses,
     selection,
     systems,
@@ -22,6 +23,7 @@ from .networks import export_c, network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
 from .realization import realize
 from .reduction import compress, eliminate, reduce, refit, search
+from .reporting import report
 from .responses import frequency_response, impulse_response, scan, simulate
 from .selection import prune, score, select
 from .systems import DiagonalSSM, StateSpace
@@ -65,6 +67,8 @@ __all__ = [
     "reduction",
     "refit",
     "replace_layers",
+    "report",
+    "reporting",
     "responses",
     "save",
     "scan",

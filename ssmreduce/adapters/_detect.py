@@ -8,6 +8,9 @@ from ._base import Adapter
 from ._others import known_other
 from ._registry import call_of, families
 
+Claims = dict[type[Adapter], list[str]]
+"""Family -> names of the layers that it finds."""
+
 
 def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> Adapter:
     """Adapter of the one family that claims the checkpoint.
@@ -33,21 +36,38 @@ def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) ->
     MissingFlagError
         The family is clear, but a flag must be given.
     """
-    claims = {name: cls.find(params) for name, cls in families().items() if cls.detected}
-    claims = {name: layers for name, layers in claims.items() if layers}
-    if len(claims) > 1:
-        named = " and ".join(f"{name} ({layers[0]!r}, ...)" for name, layers in claims.items())
+    return _detected(params, _claims(params), flags or {})
+
+
+def recognised(
+    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any]
+) -> tuple[Adapter, tuple[str, ...]]:
+    """Adapter of a checkpoint, given or detected, and the names of its layers: `detect` and `layers_of` in one pass."""
+    claims = _claims(params)
+    adapter = _detected(params, claims, flags) if adapter is None else adapter
+    return adapter, _layers(adapter, params, claims)
+
+
+def _claims(params: Mapping[str, Any]) -> Claims:
+    """Every family that finds a layer, with its layers."""
+    found = ((cls, cls.find(params)) for cls in families().values())
+    return {cls: layers for cls, layers in found if layers}
+
+
+def _detected(params: Mapping[str, Any], claims: Claims, flags: Mapping[str, Any]) -> Adapter:
+    detected = {cls: layers for cls, layers in claims.items() if cls.detected}
+    if len(detected) > 1:
+        named = " and ".join(f"{cls.name} ({layers[0]!r}, ...)" for cls, layers in detected.items())
         raise AdapterError(f"{named} both claim layers of this checkpoint; name the one you mean with adapter=...")
-    if not claims:
-        raise _unclaimed(params)
-    cls = families()[next(iter(claims))]
-    return cls.from_flags({name: value for name, value in (flags or {}).items() if name in cls.flags()})
+    if not detected:
+        raise _unclaimed(params, claims)
+    (cls,) = detected
+    return cls.from_flags({name: value for name, value in flags.items() if name in cls.flags()})
 
 
-def _unclaimed(params: Mapping[str, Any]) -> AdapterError:
+def _unclaimed(params: Mapping[str, Any], by_name: Claims) -> AdapterError:
     if other := known_other(params):
         return AdapterError(other)
-    by_name = [cls for cls in families().values() if not cls.detected and cls.find(params)]
     hint = "".join(f". It may be one of {cls.name}, which must be named: adapter={call_of(cls)}" for cls in by_name)
     looked_for = [cls for cls in families().values() if cls.detected]
     if guesses := [(cls, name) for cls in looked_for for name in cls.candidates(params)[:1]]:
@@ -72,24 +92,30 @@ def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
     NonFiniteError
         NaN or infinite parameters.
     """
-    layers = adapter.find(params)
-    claimed_by_others = {name for cls in families().values() for name in cls.find(params)}
+    return _layers(adapter, params, _claims(params))
+
+
+def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims) -> tuple[str, ...]:
+    cls = type(adapter)
+    layers = claims.get(cls, []) if families().get(cls.name) is cls else cls.find(params)
+    claimed = {name for found in claims.values() for name in found}.union(layers)
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        if name not in layers and name not in claimed_by_others and not part_of_a_layer:
-            raise _incomplete(type(adapter), params, name)
+        if name not in claimed and not part_of_a_layer:
+            raise _incomplete(cls, params, name)
     if not layers:
+        suggestion = _suggestion(params, claims)
         raise AdapterError(
-            f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{_suggestion(params)}"
+            f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{suggestion}"
         )
     for name in layers:
         adapter.check(params, name)
     return tuple(layers)
 
 
-def _suggestion(params: Mapping[str, Any]) -> str:
-    fitting = [cls for cls in families().values() if cls.detected and cls.find(params)]
+def _suggestion(params: Mapping[str, Any], claims: Claims) -> str:
+    fitting = [cls for cls in claims if cls.detected]
     if not fitting:
         other = known_other(params)
         return f". {other[0].upper()}{other[1:]}" if other else ""

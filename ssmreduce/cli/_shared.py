@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .._support.tables import shown, table_of
 from .._support.whole import check_place
 from ..adapters import Adapter, families
 from ..errors import UnknownNameError, WriteError
@@ -70,6 +71,17 @@ def named_orders(model: SSMModel, args: argparse.Namespace) -> dict[str, int]:
     if len(numbers) != len(model):
         raise UnknownNameError(f"--orders needs {len(model)} numbers, one a layer, got {len(numbers)}")
     return dict(zip(model, numbers, strict=True))
+
+
+def smaller(model: SSMModel, small: SSMModel, args: argparse.Namespace) -> tuple[dict, Any]:
+    """Orders before and after."""
+    before, after = sum(model.orders.values()), sum(small.orders.values())
+    table = table_of(f"{args.file} -> {args.output}", "layer", "states before", "after")
+    for name, count in model.orders.items():
+        table.add_row(shown(name), str(count), str(small.orders[name]))
+    table.add_section()
+    table.add_row("all", str(before), f"{after} ({1 - after / before:.1%} dropped)")
+    return {"output": args.output, "orders": small.orders, "ratio": 1 - after / before}, table
 
 
 def natural(text: str) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 
 from .._support.arguments import require_path
 from .._support.trees import flatten
-from ..adapters import Adapter, detect, families, layers_of
+from ..adapters import Adapter, families
+from ..adapters._detect import recognised
 from ..errors import CheckpointFormatError, FlagError
 from ._checkpoints import read_contents, write_file
 from ._folders import read_folder
@@ -50,7 +51,11 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
 
     Examples
     --------
-    >>> load("examples/s5_digits/model.safetensors")
+    >>> import pathlib, tempfile
+    >>> import ssmreduce as sr
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(sr.models.example(), pathlib.Path(folder, "model.safetensors"))
+    ...     load(pathlib.Path(folder, "model.safetensors"))
     SSMModel(4 layers, 256 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
     """
     require_path(path)
@@ -61,7 +66,7 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
         params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, detect(params, flags) if adapter is None else adapter, metadata, checksum)
+    return _model(params, adapter, flags, metadata, checksum)
 
 
 def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
@@ -95,7 +100,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
     >>> read({"layers_0": {"seq": tree}})
     SSMModel(1 layers, 3 states, adapter=LRU())
     """
-    return _model(flatten(source), adapter, {}, "")
+    return _model(flatten(source), adapter, {}, {}, "")
 
 
 def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
@@ -128,8 +133,9 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
 
     Examples
     --------
-    >>> import tempfile, pathlib
-    >>> model = load("examples/s5_digits/model.safetensors")
+    >>> import pathlib, tempfile
+    >>> import ssmreduce as sr
+    >>> model = sr.models.example()
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(model, pathlib.Path(folder, "copy.npz"))
     ...     load(pathlib.Path(folder, "copy.npz"), adapter=model.adapter).orders == model.orders
@@ -143,12 +149,16 @@ def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> 
     write_file(path, params, metadata)
 
 
-def _model(params: Mapping[str, Any], adapter: Adapter | None, metadata: Mapping[str, str], checksum: str) -> SSMModel:
-    if adapter is None:
-        adapter = detect(params)
-    elif not isinstance(adapter, Adapter):
+def _model(
+    params: Mapping[str, Any],
+    adapter: Adapter | None,
+    flags: Mapping[str, Any],
+    metadata: Mapping[str, str],
+    checksum: str,
+) -> SSMModel:
+    if not isinstance(adapter, Adapter | None):
         raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
-    layers = layers_of(adapter, params)
+    adapter, layers = recognised(params, adapter, flags)
     slots = {name: adapter.kept(params, name) for name in layers}
     keep = {name: index for name, index in slots.items() if index is not None}
     return SSMModel(params, adapter, layers, keep=keep, metadata=metadata, checksum=checksum)

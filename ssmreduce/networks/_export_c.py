@@ -180,11 +180,12 @@ def export_c(network: Any, path: str | os.PathLike, *, name: str = "network", wi
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
+    >>> import torch, ssmreduce as sr
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, torch.nn.GELU())
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     header = pathlib.Path(folder) / "digits.h"
-    ...     sr.export_c(s5_digits(), header, name="digits")
+    ...     sr.export_c(module, header, name="digits")
     ...     "void digits_step(digits_t *net, const float *input, float *output)" in header.read_text()
     True
     """

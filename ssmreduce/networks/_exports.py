@@ -46,11 +46,12 @@ def exportable(network: Any, form: str = "step", *, length: int | None = None, w
     Examples
     --------
     >>> import torch, ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> step = sr.networks.exportable(s5_digits())
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, torch.nn.GELU())
+    >>> step = sr.networks.exportable(module)
     >>> y, state = step(torch.zeros(2, 1), step.initial_state(2))
     >>> y.shape
-    torch.Size([2, 10])
+    torch.Size([2, 32])
     """
     length = _checked(network, form, FORMS[:2], length)
     from ._torch_forms import module_form
@@ -95,10 +96,11 @@ def export_onnx(
     Examples
     --------
     >>> import pathlib, tempfile
-    >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
+    >>> import torch, ssmreduce as sr
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, torch.nn.GELU())
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sr.networks.export_onnx(s5_digits(), pathlib.Path(folder) / "digits.onnx")
+    ...     sr.networks.export_onnx(module, pathlib.Path(folder) / "digits.onnx")
     """
     require_path(path)
     length = _checked(network, form, FORMS, length)

@@ -14,17 +14,22 @@ from ..adapters import order_key
 from ..errors import CheckpointFormatError, MissingFileError, NotRepresentableError
 from ..selective import Mamba1SSM, Mamba2SSM
 from ._selective import selective_mixers, set_mixer
+from ._torch import RECORD_ATTRIBUTE
 
 KEY = "ssmreduce_mixers"
 """Entry of config.json that describes drop-in mixers."""
+
+PER_LAYER = {"mamba": "PerLayerMambaForCausalLM", "mamba2": "PerLayerMamba2ForCausalLM"}
+"""Model type -> class that respects a state size for each layer."""
 
 
 def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None = None) -> bool:
     """Write a transformers model, whose mixers may be drop-in ones, as a folder.
 
     Where all mixers have the same order and no mix, the folder is a stock one, with the smaller state size in its
-    config.json: ``from_pretrained`` of transformers loads it, and so does other software. Otherwise the config.json
-    describes the drop-in mixers, and `load_selective` loads the folder.
+    config.json: ``from_pretrained`` of transformers loads it, and so does other software. Mamba and Mamba-2 with other
+    orders and no mix get a ``per_layer_config``, which `PerLayerMambaForCausalLM` and `PerLayerMamba2ForCausalLM`
+    respect. Otherwise the config.json describes the drop-in mixers. `load_selective` loads all three.
 
     Parameters
     ----------
@@ -56,24 +61,43 @@ def save_selective(module: Any, path: str | os.PathLike, *, stock: bool | None =
     mixers = {name: m for name, m in selective_mixers(module).items() if isinstance(m, SelectiveMixer)}
     config = json.loads(module.config.to_json_string(use_diff=False))
     state = dict(module.state_dict())
-    if stock is not False:
+    if hasattr(module, RECORD_ATTRIBUTE):
+        config[RECORD_ATTRIBUTE] = json.loads(getattr(module, RECORD_ATTRIBUTE))
+    for form in (_as_stock, _as_per_layer) if stock is None else (_as_stock,) if stock else ():
         try:
-            config, state = _as_stock(mixers, config, state)
-            _write(path, config, state, module)
-            return True
+            changed = form(mixers, config, state)
         except NotRepresentableError:
             if stock:
                 raise
+        else:
+            _write(path, *changed, module)
+            return form is _as_stock
     config[KEY] = {name: described(mixer) for name, mixer in mixers.items()}
     _write(path, config, state, module)
     return False
 
 
 def _as_stock(mixers: dict[str, Any], config: dict[str, Any], state: dict[str, Any]) -> tuple[dict, dict]:
-    torch = optional_import("torch", "torch")
     orders = {mixer.order for mixer in mixers.values()}
     if len(orders) > 1 or (mixers and len(mixers) != len(_mixer_names(state))):
         raise NotRepresentableError("stock code has one number of states for all layers; keep drop-in mixers")
+    state = _stock_state(mixers, state)
+    return (config | {order_key(config): orders.pop()} if orders else config), state
+
+
+def _as_per_layer(mixers: dict[str, Any], config: dict[str, Any], state: dict[str, Any]) -> tuple[dict, dict]:
+    """As a configuration with a state size for each layer, for the classes that respect it."""
+    if config.get("model_type") not in PER_LAYER:
+        kind = config.get("model_type")
+        raise NotRepresentableError(f"models of type {kind!r} have one number of states for all layers")
+    sizes = {int(name.split(".layers.")[1].split(".")[0]): {order_key(config): m.order} for name, m in mixers.items()}
+    changed = config | {"per_layer_config": sizes, "architectures": [PER_LAYER[config["model_type"]]]}
+    return changed, _stock_state(mixers, state)
+
+
+def _stock_state(mixers: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of a network whose drop-in mixers stand under the names of stock code."""
+    torch = optional_import("torch", "torch")
     state = dict(state)
     for name, mixer in mixers.items():
         if mixer.adapter is None:
@@ -83,7 +107,7 @@ def _as_stock(mixers: dict[str, Any], config: dict[str, Any], state: dict[str, A
             del state[key]
         for key, value in tensors.items():
             state[f"{name}.{key}"] = torch.as_tensor(value).to(mixer.in_proj.dtype).contiguous()
-    return (config | {order_key(config): orders.pop()} if orders else config), state
+    return state
 
 
 def _mixer_names(state: dict[str, Any]) -> list[str]:
@@ -150,7 +174,7 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
         raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
     mixers = config.get(KEY)
     if mixers is None:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+        return _with_record(_causal_class(config).from_pretrained(folder, **options), config)
     from safetensors.torch import load_file
 
     module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
@@ -164,7 +188,21 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
     if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
         raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
     module.tie_weights()
-    return module.eval()
+    return _with_record(module.eval(), config)
+
+
+def _causal_class(config: dict[str, Any]) -> Any:
+    if config.get("per_layer_config") and config.get("model_type") in PER_LAYER:
+        from . import _per_layer
+
+        return getattr(_per_layer, PER_LAYER[config["model_type"]])
+    return optional_import("transformers", "transformers").AutoModelForCausalLM
+
+
+def _with_record(module: Any, config: dict[str, Any]) -> Any:
+    if RECORD_ATTRIBUTE in config:
+        setattr(module, RECORD_ATTRIBUTE, json.dumps(config[RECORD_ATTRIBUTE]))
+    return module
 
 
 def _empty_layer(entry: dict[str, Any]) -> Any:

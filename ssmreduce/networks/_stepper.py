@@ -151,14 +151,15 @@ def stepper(network: Any, *, width: int | None = None, streams: int = 1, state_d
 
     Examples
     --------
-    >>> import numpy as np, ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> step = sr.networks.stepper(s5_digits())
+    >>> import numpy as np, torch, ssmreduce as sr
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, torch.nn.GELU())
+    >>> step = sr.networks.stepper(module)
     >>> step(np.zeros(1)).shape
-    (10,)
+    (32,)
     >>> saved = step.state
     >>> step.run(np.ones((5, 1))).shape
-    (5, 10)
+    (5, 32)
     >>> step.state = saved
     """
     require_torch(network)

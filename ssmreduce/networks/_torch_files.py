@@ -17,7 +17,8 @@ from ..models._checkpoints import read_contents, write_file
 from ._card import model_card
 from ._protocol import RECORD
 from ._torch import RECORD_ATTRIBUTE
-from ._torch_layers import KernelLayer, SSMLayer, empty_layer
+from ._torch_calls import empty_layer
+from ._torch_layers import SSMLayer
 from ._torch_places import independent_copy, set_submodule, submodule, with_whole_layer
 
 LAYERS_KEY = "ssmreduce.layers"
@@ -129,7 +130,7 @@ def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, A
             result = layer
             continue
         set_submodule(result, name, layer)
-        if isinstance(layer, KernelLayer):
+        if layer.call == "kernel":
             result = with_whole_layer(result, name.rpartition(".")[0] or ".")
     try:
         result.load_state_dict(tensors)

@@ -196,11 +196,11 @@ class _Packed:
         length = u.shape[1]
         if length not in self.transforms:
             Lambda, B, C, C_reverse, D = matrices_of(*self.layer)
-            kernel = impulse_response(Lambda, B, C, self.layer[4], self.systems, length)
+            kernel = impulse_response(Lambda, B, C, self.layer[4], self.systems, length)[:, 0]
             kernel[:, 0] += D
             transform = torch.fft.rfft(kernel, n=2 * length)
             if C_reverse is not None:
-                back = impulse_response(Lambda, B, C_reverse, self.layer[4], self.systems, length)
+                back = impulse_response(Lambda, B, C_reverse, self.layer[4], self.systems, length)[:, 0]
                 transform = transform + torch.fft.rfft(back, n=2 * length).conj()
             self.transforms[length] = transform
         v = torch.fft.rfft(u.transpose(1, 2), n=2 * length) * self.transforms[length]

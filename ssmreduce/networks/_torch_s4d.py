@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from ._torch_calls import KernelLayer
 from ._torch_kernels import NAMES, run_layer, serves
-from ._torch_layers import KernelLayer
 
 _PARTS = {"kernel", "activation", "dropout", "output_linear"}
 _TOLERANCE = 1e-4  # of a convolution in single precision

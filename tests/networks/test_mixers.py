@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.selective_networks import CONFIGS, network, tokens
 
+from ssmreduce import networks
 from ssmreduce.adapters import MambaAdapter, mamba_adapter
 from ssmreduce.errors import (
     CheckpointFormatError,
@@ -202,13 +203,38 @@ def test_a_folder_of_drop_in_mixers(kind, change, tmp_path):
     torch.testing.assert_close(outputs(loaded, tokens()), outputs(small, tokens()))
 
 
-def test_layers_of_unequal_order_in_a_folder(tmp_path):
-    model = network("mamba2")
+@pytest.mark.parametrize("kind", ["mamba", "mamba2"])
+def test_layers_of_unequal_order_in_a_folder(kind, tmp_path):
+    model = network(kind)
     names = list(selective_mixers(model))
     layers = {name: first_states(mixer_layer(model.get_submodule(name)), k + 2) for k, name in enumerate(names)}
     small = replace_mixers(model, layers)
-    assert not save_selective(small, tmp_path / "small")
-    torch.testing.assert_close(outputs(load_selective(tmp_path / "small"), tokens()), outputs(small, tokens()))
+    for stock, name in ((None, "PerLayer"), (False, "Mamba")):
+        assert not save_selective(small, tmp_path / name, stock=stock)
+        loaded = load_selective(tmp_path / name)
+        assert type(loaded).__name__.startswith(name)
+        torch.testing.assert_close(outputs(loaded, tokens()), outputs(small, tokens()), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("mamba", "PerLayerMambaForCausalLM"), ("mamba2", "PerLayerMamba2ForCausalLM")]
+)
+def test_a_state_size_for_each_layer(kind, name, tmp_path):
+    cls, stock = getattr(networks, name), network(kind)
+    config = type(stock.config)(**{**stock.config.to_dict(), "per_layer_config": {1: {"state_size": 3}}})
+    model = cls(config).eval()
+    assert [block.mixer.ssm_state_size for block in model.backbone.layers][:2] == [stock.config.state_size, 3]
+    model.save_pretrained(tmp_path / "model")
+    again = cls.from_pretrained(tmp_path / "model").eval()
+    torch.testing.assert_close(outputs(again, tokens()), outputs(model, tokens()))
+    equal = cls(stock.config)
+    assert {name: v.shape for name, v in equal.state_dict().items()} == {
+        n: v.shape for n, v in stock.state_dict().items()
+    }
+    with torch.no_grad():
+        cached = model.generate(tokens()[:1, :5], max_new_tokens=4, do_sample=False)
+        again = model.generate(tokens()[:1, :5], max_new_tokens=4, do_sample=False, use_cache=False)
+    assert cached.tolist() == again.tolist()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -15,7 +15,8 @@ torch = pytest.importorskip("torch")
 import torch_networks  # noqa: E402
 
 from ssmreduce.networks import _torch_kernels as kernels  # noqa: E402
-from ssmreduce.networks._torch_layers import S5PyTorchLayer, SSMLayer  # noqa: E402
+from ssmreduce.networks._torch_calls import S5PyTorchLayer  # noqa: E402
+from ssmreduce.networks._torch_layers import SSMLayer  # noqa: E402
 from ssmreduce.networks._torch_s4d import S4DLayer  # noqa: E402
 
 KINDS = {

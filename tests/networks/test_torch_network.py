@@ -16,7 +16,8 @@ import torch_networks  # noqa: E402
 from torch import nn  # noqa: E402
 
 from ssmreduce.networks import describe, restore, save_module  # noqa: E402
-from ssmreduce.networks._torch_layers import KernelLayer, LRULayer, S5PyTorchLayer, SSMLayer  # noqa: E402
+from ssmreduce.networks._torch_calls import KernelLayer, LRULayer, S5PyTorchLayer  # noqa: E402
+from ssmreduce.networks._torch_layers import SSMLayer  # noqa: E402
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # its import compiles with the deprecated torch.jit.script
