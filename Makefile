@@ -60,6 +60,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py
 	$(BIN)/python benchmarks/bench_files.py
+	$(BIN)/python -m benchmarks.speed
 
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py

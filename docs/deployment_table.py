@@ -40,7 +40,7 @@ def _kernel(net: sr.networks.TorchNetwork) -> None:
     with torch.no_grad():
         module(torch.zeros(1, LENGTH, width))
     layers = [part for part in module.modules() if isinstance(part, sr.networks.SSMLayer)]
-    if not all(id(layer.C) in _torch_kernels._KEPT for layer in layers):
+    if not all(layer.C.data_ptr() in _torch_kernels._KEPT for layer in layers):
         raise RuntimeError("a layer did not run on its kernel")
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..evaluation._report import table_of
+from .._support.tables import table_of
 from ..networks import export_c, export_onnx
 from ._live import is_factory, live
 from ._shared import adapter_of, add_command, natural

@@ -8,7 +8,7 @@ from .._support.optional import optional_import
 from ._program import Program
 from ._program_forms import blocks, one_step
 
-_OPSET, _IR = 17, 9
+_OPSET, _IR = 20, 9
 
 
 class _Tensor:
@@ -59,11 +59,11 @@ class Namespace:
     def matmul(self, x: _Tensor, y: _Tensor) -> _Tensor:
         return self.node("MatMul", x, y)
 
-    def sqrt(self, x: _Tensor) -> _Tensor:
-        return self.node("Sqrt", x)
+    def gelu(self, x: _Tensor, approximate: str) -> _Tensor:
+        return self.node("Gelu", x, approximate=approximate)
 
-    def erf(self, x: _Tensor) -> _Tensor:
-        return self.node("Erf", x)
+    def norm(self, x: _Tensor, scale: _Tensor, shift: _Tensor, eps: float) -> _Tensor:
+        return self.node("LayerNormalization", x, scale, shift, axis=-1, epsilon=eps)
 
     def sigmoid(self, x: _Tensor) -> _Tensor:
         return self.node("Sigmoid", x)
@@ -83,11 +83,8 @@ class Namespace:
     def part(self, x: _Tensor, start: int, stop: int) -> _Tensor:
         return self._cut(x, start, stop, -1)
 
-    def mean(self, x: _Tensor) -> _Tensor:
-        return self.node("ReduceMean", x, axes=[-1], keepdims=1)
-
     def mean_of_time(self, x: _Tensor) -> _Tensor:
-        return self.node("ReduceMean", x, axes=[1], keepdims=0)
+        return self.node("ReduceMean", x, self._sizes(1), keepdims=0)
 
     def sum_groups(self, x: _Tensor, groups: int, axis: int) -> _Tensor:
         split = self.node("Reshape", x, self._sizes(*(0,) * axis, groups, -1))

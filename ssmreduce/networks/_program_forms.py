@@ -1,6 +1,5 @@
 """A program in real arithmetic, as one step or in blocks of samples, in any namespace of a few functions."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -69,7 +68,8 @@ def _stateful(operation: Operation, xp: Any, x: Any, state: Any) -> tuple[Any, A
 
 def _pointwise(operation: Operation, xp: Any, sources: list[Any]) -> Any:
     """Result of an operation without states, along the last axis."""
-    x, arrays = sources[0], [xp.constant(array) for array in operation.arrays if operation.kind != "linear"]
+    x = sources[0]
+    arrays = [xp.constant(array) for array in operation.arrays[:2]] if operation.kind in ("affine", "norm") else []
     match operation.kind:
         case "linear":
             W, b = operation.arrays
@@ -77,8 +77,7 @@ def _pointwise(operation: Operation, xp: Any, sources: list[Any]) -> Any:
         case "affine":
             return x * arrays[0] + arrays[1]
         case "norm":
-            centred = x - xp.mean(x)
-            return centred / xp.sqrt(xp.mean(centred * centred) + arrays[2]) * arrays[0] + arrays[1]
+            return xp.norm(x, arrays[0], arrays[1], float(operation.arrays[2][0]))
         case "add":
             return x + sources[1]
         case "multiply":
@@ -87,12 +86,8 @@ def _pointwise(operation: Operation, xp: Any, sources: list[Any]) -> Any:
             return xp.part(x, operation.start, operation.start + operation.width)
         case "silu":
             return x * xp.sigmoid(x)
-        case "gelu":
-            half, root, one = (xp.constant(np.array([v])) for v in (0.5, math.sqrt(0.5), 1.0))
-            return half * x * (one + xp.erf(x * root))
-        case "gelu_tanh":
-            half, root, cube, one = (xp.constant(np.array([v])) for v in (0.5, math.sqrt(2 / math.pi), 0.044715, 1.0))
-            return half * x * (one + xp.tanh(root * (x + cube * x * x * x)))
+        case "gelu" | "gelu_tanh":
+            return xp.gelu(x, "tanh" if operation.kind == "gelu_tanh" else "none")
         case "sigmoid" | "tanh" | "relu":
             return getattr(xp, operation.kind)(x)
     raise NotRepresentableError(f"there is no form for {operation.kind}")

@@ -57,8 +57,16 @@ class Namespace:
             self._buffers[name] = torch.tensor(np.asarray(array, np.float32))
         return self._buffers[name]  # type: ignore[return-value]
 
-    matmul, sqrt, erf = staticmethod(torch.matmul), staticmethod(torch.sqrt), staticmethod(torch.erf)
-    sigmoid, tanh, relu = staticmethod(torch.sigmoid), staticmethod(torch.tanh), staticmethod(torch.relu)
+    matmul, relu = staticmethod(torch.matmul), staticmethod(torch.relu)
+    sigmoid, tanh = staticmethod(torch.sigmoid), staticmethod(torch.tanh)
+
+    def gelu(self, x: torch.Tensor, approximate: str) -> torch.Tensor:
+        """Of each number; `approximate` is "none" or "tanh"."""
+        return torch.nn.functional.gelu(x, approximate=approximate)
+
+    def norm(self, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float) -> torch.Tensor:
+        """Layer norm over the last axis."""
+        return torch.nn.functional.layer_norm(x, scale.shape, scale, shift, eps)
 
     def concat(self, parts: list[torch.Tensor]) -> torch.Tensor:
         """Along the last axis."""
@@ -67,10 +75,6 @@ class Namespace:
     def part(self, x: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Of the last axis."""
         return x[..., start:stop]
-
-    def mean(self, x: torch.Tensor) -> torch.Tensor:
-        """Over the last axis, which stays."""
-        return x.mean(-1, keepdim=True)
 
     def mean_of_time(self, x: torch.Tensor) -> torch.Tensor:
         """Over axis 1."""

@@ -2,11 +2,11 @@
 
 import ctypes
 import os
-import weakref
 from typing import Any
 
 import numpy as np
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..engines._layer import Layer
 from ..engines.numba import _engine
@@ -49,12 +49,32 @@ def run_layer(
     """`respond`; not through PyTorch's dispatcher, which takes longer than a short sequence, where nobody listens."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(u) is not torch.Tensor:
         return respond(u, layer, systems, state, carry)
-    functorch = torch._C._functorch
-    if not any(functorch.is_functorch_wrapped_tensor(tensor) for tensor in (u, *layer)) and (
-        state is None or not functorch.is_functorch_wrapped_tensor(state)
-    ):
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    if any(map(wrapped, layer)):
+        return respond(u, layer, systems, state, carry)
+    if not wrapped(u) and (state is None or not wrapped(state)):
         return _answer(u, layer, systems, state, carry)
-    return respond(u, layer, systems, state, carry)
+    return _unwrapped(u, layer, systems, state, carry)
+
+
+def _unwrapped(
+    u: torch.Tensor, layer: list[torch.Tensor], systems: int, state: torch.Tensor | None, carry: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """One `torch.vmap`, as in s5-pytorch, of the inputs alone, without its machinery; see `_mapped`."""
+    functorch = torch._C._functorch
+    level = functorch.maybe_get_level(u)
+    if not functorch.is_batchedtensor(u) or functorch.is_functorch_wrapped_tensor(functorch.get_unwrapped(u)):
+        return respond(u, layer, systems, state, carry)
+    if state is not None and functorch.maybe_get_level(state) != level:
+        return respond(u, layer, systems, state, carry)
+
+    def joined(tensor: torch.Tensor) -> torch.Tensor:
+        return functorch.get_unwrapped(tensor).movedim(functorch.maybe_get_bdim(tensor), 0).flatten(0, 1)
+
+    y, last = _answer(joined(u), layer, systems, None if state is None else joined(state), carry)
+    split = (functorch.get_unwrapped(u).shape[functorch.maybe_get_bdim(u)], -1)
+    found = [None if x is None else functorch._add_batch_dim(x.unflatten(0, split), 0, level) for x in (y, last)]
+    return found[0], found[1]
 
 
 def _answer(
@@ -113,23 +133,24 @@ def system_of_tensors(layer: list[torch.Tensor], systems: int) -> DiagonalSSM:
     return system_of(structure, {name: value.double().numpy() for name, value in tensors.items()})
 
 
-_KEPT: dict[int, "_Packed"] = {}
+_KEPT: dict[int, tuple[StorageWeakRef, "_Packed"]] = {}
 
 
 def _packed(layer: list[torch.Tensor], systems: int) -> "_Packed":
-    """The layer made ready; kept as long as its tensor C, and made anew where any of the values has changed.
+    """The layer made ready; kept as long as the memory of its tensor C, and made anew where any value has changed.
 
     The values themselves are compared, which takes less than the kernel does to read them: versions of tensors do not
     tell of changes through ``.data``, nor in inference mode.
     """
-    key = layer[6]
-    found = _KEPT.get(id(key))
+    key = layer[6].data_ptr()
+    _, found = _KEPT.get(key, (None, None))
     if found is None or not found.fits(layer):
-        if found is None:
-            weakref.finalize(key, _KEPT.pop, id(key), None).atexit = False
+        for other in [other for other, (memory, _) in list(_KEPT.items()) if memory.expired()]:
+            _KEPT.pop(other, None)
         places = tuple(tensor.data_ptr() for tensor in layer)
         copies = [tensor.detach().clone(memory_format=torch.contiguous_format) for tensor in layer]
-        found = _KEPT[id(key)] = _Packed(copies, systems, places)
+        found = _Packed(copies, systems, places)
+        _KEPT[key] = StorageWeakRef(layer[6].untyped_storage()), found
     return found
 
 

@@ -125,13 +125,13 @@ def test_what_is_kept_follows_the_parameters(rng, change, calls):
     _, layer, u = made(rng)
     with torch.no_grad():
         before = layer(u)
-        packed = kernels._KEPT[id(layer.C)]
+        packed = kernels._KEPT[layer.C.data_ptr()][1]
         assert torch.equal(layer(u), before)
-        assert kernels._KEPT[id(layer.C)] is packed
+        assert kernels._KEPT[layer.C.data_ptr()][1] is packed
         change(layer)
         now = layer(u)
     assert len(calls) == 3
-    assert kernels._KEPT[id(layer.C)] is not packed
+    assert kernels._KEPT[layer.C.data_ptr()][1] is not packed
     assert_near(now, sr.simulate(layer.system(), u.double().numpy()))
 
 
@@ -147,11 +147,16 @@ def test_copies_and_parameters_without_order_do_not_mix(rng):
 
 def test_what_is_kept_dies_with_the_layer(rng):
     _, layer, u = made(rng)
+    _, other, _ = made(rng)
     with torch.no_grad():
         layer(u)
-    before = len(kernels._KEPT)
-    del layer
-    assert len(kernels._KEPT) == before - 1
+        place = layer.C.data_ptr()
+        assert kernels._KEPT[place][1].fits(layer._tensors())
+        held = [kernels._KEPT[place][0]]
+        del layer
+        other(u)
+    assert held[0].expired()
+    assert all(memory is not held[0] for memory, _ in kernels._KEPT.values())
 
 
 def test_inference_mode_and_half_precision(rng, calls):
@@ -188,9 +193,13 @@ def test_vmap_joins_the_batch(rng, calls):
         y, state = torch.vmap(lambda one, scale: layer(one, scale, return_state=True))(u[:, :30], ones)
         rest = torch.vmap(lambda one, x: layer(one, state=x))(u[:, 30:], state)
         assert_near(torch.cat([y, rest], 1), whole)
+        packed = kernels._KEPT[layer.C.data_ptr()][1]
+        nested = torch.vmap(torch.vmap(layer))(torch.stack([u, 2 * u]))
+        assert_near(nested, torch.stack([whole, 2 * whole]))
+        assert kernels._KEPT[layer.C.data_ptr()][1] is packed
         across = torch.vmap(layer, in_dims=1, out_dims=1)(u.transpose(0, 1))
         assert_near(across.transpose(0, 1), whole)
-    assert len(calls) == 4
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
