@@ -14,6 +14,7 @@ demo: $(VENV)/.demo
 
 examples: demo $(VENV)/.test
 	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
+	$(BIN)/python examples/streaming.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..engines._layer import Layer
 from ..engines.numba import _engine
-from ..errors import NonFiniteError
+from ..errors import ArgumentError, NonFiniteError
 from ..systems import DiagonalSSM
 from ._flat import Structure, system_of
 from ._torch_run import impulse_response, matrices_of, run_matrices
@@ -47,7 +47,8 @@ def run_layer(
     u: torch.Tensor, layer: list[torch.Tensor], systems: int, state: torch.Tensor | None = None, carry: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`respond`; not through PyTorch's dispatcher, which takes longer than a short sequence, where nobody listens."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or type(u) is not torch.Tensor:
+    recorded = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state()
+    if recorded or type(u) is not torch.Tensor:
         return respond(u, layer, systems, state, carry)
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     if any(map(wrapped, layer)):
@@ -107,7 +108,9 @@ def _mapped(
 ) -> tuple:
     """The mapped axis joins the batch."""
     if any(axis is not None for axis in axes[1]):
-        raise RuntimeError("torch.vmap over the parameters of a drop-in layer needs gradients to be enabled for them")
+        raise ArgumentError(
+            "torch.vmap over the parameters of a drop-in layer: only its differentiable form takes that; leave no_grad"
+        )
 
     def joined(tensor: torch.Tensor, axis: int | None) -> torch.Tensor:
         whole = tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
