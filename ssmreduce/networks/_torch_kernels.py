@@ -50,32 +50,10 @@ def run_layer(
     recorded = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state()
     if recorded or type(u) is not torch.Tensor:
         return respond(u, layer, systems, state, carry)
-    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    if any(map(wrapped, layer)):
+    inputs = (u, *layer) if state is None else (u, state, *layer)
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, inputs)):
         return respond(u, layer, systems, state, carry)
-    if not wrapped(u) and (state is None or not wrapped(state)):
-        return _answer(u, layer, systems, state, carry)
-    return _unwrapped(u, layer, systems, state, carry)
-
-
-def _unwrapped(
-    u: torch.Tensor, layer: list[torch.Tensor], systems: int, state: torch.Tensor | None, carry: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """One `torch.vmap`, as in s5-pytorch, of the inputs alone, without its machinery; see `_mapped`."""
-    functorch = torch._C._functorch
-    level = functorch.maybe_get_level(u)
-    if not functorch.is_batchedtensor(u) or functorch.is_functorch_wrapped_tensor(functorch.get_unwrapped(u)):
-        return respond(u, layer, systems, state, carry)
-    if state is not None and functorch.maybe_get_level(state) != level:
-        return respond(u, layer, systems, state, carry)
-
-    def joined(tensor: torch.Tensor) -> torch.Tensor:
-        return functorch.get_unwrapped(tensor).movedim(functorch.maybe_get_bdim(tensor), 0).flatten(0, 1)
-
-    y, last = _answer(joined(u), layer, systems, None if state is None else joined(state), carry)
-    split = (functorch.get_unwrapped(u).shape[functorch.maybe_get_bdim(u)], -1)
-    found = [None if x is None else functorch._add_batch_dim(x.unflatten(0, split), 0, level) for x in (y, last)]
-    return found[0], found[1]
+    return _answer(u, layer, systems, state, carry)
 
 
 def _answer(

@@ -204,6 +204,10 @@ class SSMLayer(torch.nn.Module):
             raise NotCausalError("a bidirectional layer needs its whole sequence: it has no state to carry on")
         if u.shape[-1] != self.systems * self.inputs:
             raise ShapeError(f"u has shape {tuple(u.shape)}; expected (batch, L, {self.systems * self.inputs})")
+        if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(u):
+            found = self._run_mapped(u, state, carry)
+            if found is not None:
+                return found
         single = u.ndim == 2
         v = u.to(self.B.dtype)
         v = v.unsqueeze(0) if single else v
@@ -212,6 +216,24 @@ class SSMLayer(torch.nn.Module):
         y, last = self._respond(v, start, carry)
         y = y.to(u.dtype) if u.dtype.is_floating_point else y
         return (y.squeeze(0) if single else y), (last.squeeze(0) if single and last is not None else last)
+
+    def _run_mapped(
+        self, u: torch.Tensor, state: torch.Tensor | None, carry: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """The whole batch where one `torch.vmap` maps over it, as s5-pytorch does; None in any other transformation."""
+        functorch = torch._C._functorch
+        level = functorch.maybe_get_level(u)
+        given = [u] if state is None else [u, state]
+        if u.ndim != 2 or any(
+            not functorch.is_batchedtensor(t) or functorch.maybe_get_level(t) != level for t in given
+        ):
+            return None
+        whole = [functorch.get_unwrapped(t).movedim(functorch.maybe_get_bdim(t), 0) for t in given]
+        if any(map(functorch.is_functorch_wrapped_tensor, [*whole, *self._tensors()])):
+            return None
+        with torch._C._DisableFuncTorch():  # nothing here is mapped any more, and each operation would ask
+            y, last = self.run(whole[0], None if state is None else whole[1], carry=carry)
+        return functorch._add_batch_dim(y, 0, level), last if last is None else functorch._add_batch_dim(last, 0, level)
 
     def _respond(
         self, u: torch.Tensor, state: torch.Tensor | None, carry: bool
