@@ -109,7 +109,21 @@ OWN = {
     "engines/_torch.py": "torch",
     **{
         f"networks/_torch_{name}.py": "torch"
-        for name in ("calls", "checks", "files", "layers", "measured", "places", "run", "scan")
+        for name in (
+            "calls",
+            "checks",
+            "files",
+            "forms",
+            "kernels",
+            "layers",
+            "measured",
+            "places",
+            "run",
+            "s4d",
+            "scan",
+            "stepper",
+            "trace",
+        )
     },
     **{f"networks/_jax_{name}.py": "jax" for name in ("files", "host", "layers", "models", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},

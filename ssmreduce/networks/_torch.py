@@ -255,6 +255,16 @@ class TorchNetwork(Network):
             setattr(module, RECORD_ATTRIBUTE, model.metadata[RECORD])
         return module
 
+    def with_all_layers(self) -> Any:
+        """A copy of the module in evaluation mode with drop-ins in all places."""
+        from . import _torch_places as places
+
+        self.check_layers()
+        module = places.independent_copy(self.module)
+        for place in self._places.values():
+            module = place.put_new(module, self.base)
+        return module.eval()
+
     def check(self, batch: Any) -> None:
         """Compare the network of drop-ins with the original on one batch, once.
 
