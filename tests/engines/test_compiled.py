@@ -8,6 +8,15 @@ import pytest
 
 pytest.importorskip("numba")
 
+DEFERRED = """
+import sys
+sys.path.insert(0, {folder!r})
+import plain
+from ssmreduce._support.compiled import Deferred
+twice = Deferred(plain.twice, 10, "doubling", {{}})
+forms = [twice.chosen((3,), 4) for _ in range(4)]
+print(*(form is plain.twice for form in forms), *(form(3) for form in forms), len(plain.twice.signatures))
+"""
 PROGRAM = """
 import sys, warnings
 sys.path.insert(0, {folder!r})
@@ -18,9 +27,9 @@ print(plain.twice(3), plain.twice(1.5))
 MODULE = "from ssmreduce._support.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2 * x\n"
 
 
-def run(folder, **environment):
+def run(folder, program=PROGRAM, **environment):
     (folder / "plain.py").write_text(MODULE) if not (folder / "plain.py").exists() else None
-    program = PROGRAM.format(folder=str(folder))
+    program = program.format(folder=str(folder))
     return subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **environment},
@@ -65,3 +74,25 @@ def test_code_of_other_types_is_not_run(tmp_path):
     two.write_bytes(first)
     found = run(tmp_path, NUMBA_CACHE_DIR=str(cache))
     assert (found.stdout, found.stderr) == ("6 3.0\n", "")
+
+
+def test_functions_are_compiled_once_it_pays_and_taken_from_the_disk_then(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    first = run(tmp_path, DEFERRED, NUMBA_CACHE_DIR=str(cache))
+    assert (first.stdout, first.stderr) == ("False False True True 6 6 6 6 1\n", "")
+    again = run(tmp_path, DEFERRED, NUMBA_CACHE_DIR=str(cache))
+    assert (again.stdout, again.stderr) == ("True True True True 6 6 6 6 1\n", "")
+
+
+def test_interpreted_functions_call_interpreted_ones_and_those_given_instead(tmp_path, monkeypatch):
+    more = "\n\ndef plus(x):\n    return x + 1\n\n\n@compiled\ndef both(x):\n    return twice(plus(x))\n"
+    (tmp_path / "nested.py").write_text(MODULE + more)
+    monkeypatch.syspath_prepend(tmp_path)
+    import nested
+
+    from ssmreduce._support.compiled import interpreted
+
+    assert interpreted(nested.both)([1][0]) == 4
+    assert interpreted(nested.both, {"twice": lambda x: 3 * x})(1) == 6
+    assert nested.both.signatures == nested.twice.signatures == []

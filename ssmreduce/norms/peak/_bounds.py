@@ -29,49 +29,6 @@ def _add_angle(re: float, im: float, x: float, y: float, quarters: int) -> tuple
 
 
 @compiled
-def _is_new(order: np.ndarray, i: int, poles: np.ndarray, weights: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether state order[i] brings a pole that none before it has; `order` is that of the real parts."""
-    pole = poles[order[i]]
-    if not weights[order[i]] > 0.0 or pole == 0.0:
-        return False
-    for j in range(i - 1, -1, -1):
-        other = poles[order[j]]
-        if other.real != pole.real:
-            break
-        if counts[order[j]] > 0 and abs(other.imag) == abs(pole.imag):
-            return False
-    return True
-
-
-@compiled
-def phases(poles: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """How many poles each state adds to the phase; those of the upper half plane by angle, the angles, their number.
-
-    Equal poles add no phase, and neither do those that the transfer function does not have.
-    """
-    systems, n = poles.shape
-    counts = np.zeros((systems, n), dtype=np.int64)
-    anchors, angles = np.zeros((systems, n), dtype=np.complex128), np.zeros((systems, n))
-    numbers = np.zeros(systems, dtype=np.int64)
-    for s in range(systems):
-        order = np.argsort(poles[s].real)
-        for i in range(n):
-            pole = complex(poles[s, order[i]].real, abs(poles[s, order[i]].imag))
-            if not _is_new(order, i, poles[s], weights[s], counts[s]):
-                continue
-            counts[s, order[i]] = 1 if pole.imag == 0.0 else 2
-            if pole.imag != 0.0 and abs(pole) > 1e-100:  # a smaller one stands for no direction worth a sample
-                anchors[s, numbers[s]] = pole
-                angles[s, numbers[s]] = math.atan2(pole.imag, pole.real)
-                numbers[s] += 1
-        found = angles[s, : numbers[s]]
-        order = np.argsort(found)
-        anchors[s, : numbers[s]] = anchors[s, : numbers[s]][order]
-        found[:] = found[order]
-    return counts, anchors, angles, numbers
-
-
-@compiled
 def _respond(
     point: Point,
     poles: np.ndarray,
@@ -186,11 +143,16 @@ def _square_sum(matrix: np.ndarray) -> float:
 
 
 @compiled
-def _gram(G: np.ndarray, conj: np.ndarray, H: np.ndarray) -> None:
-    """The smaller one of G G^* and the conjugate of G^* G."""
+def _conjugate(G: np.ndarray, conj: np.ndarray) -> None:
     for i in range(G.shape[0]):
         for j in range(G.shape[1]):
             conj[i, j] = complex(G[i, j].real, -G[i, j].imag)
+
+
+@compiled
+def _gram(G: np.ndarray, conj: np.ndarray, H: np.ndarray) -> None:
+    """The smaller one of G G^* and the conjugate of G^* G."""
+    _conjugate(G, conj)
     if G.shape[0] <= G.shape[1]:
         np.dot(G, conj.T, H)
     else:

@@ -289,14 +289,3 @@ def peak_gains(
         found[s, 0], found[s, 1], found[s, 2] = gain, upper, used
         for j in range(4):
             found[s, 3 + j] = point[j]
-
-
-@compiled
-def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:
-    """Transfer matrix of the first system at one point of the circle."""
-    poles, gaps, counts, weights, B, E, F, D = arrays[:8]
-    work = _workspace(B.shape[1], B.shape[2], D.shape[1])
-    there = (point[0], point[1], point[2], point[3])
-    _respond(there, poles[0], gaps[0], counts[0], weights[0], B[0], work[0], work[1])
-    _transfer(E[0], F[0], D[0], work)
-    return work[4]

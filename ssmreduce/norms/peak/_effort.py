@@ -1,0 +1,16 @@
+"""The search compiled where that pays, and as plain Python where there is too little to do."""
+
+from ..._support.compiled import Deferred, interpreted
+from . import _circle, _plain, _search
+
+_ON_ARRAYS = {
+    "_respond": _plain.respond,
+    "_transfer": _plain.transfer,
+    "_square_sum": _plain.square_sum,
+    "_conjugate": _plain.conjugated,
+    "_state_sum": _plain.state_sum,
+    "_feedthrough": _plain.feedthrough,
+}
+peak_gains = Deferred(_search.peak_gains, 20_000, "the search for peak gains", _ON_ARRAYS)  # samples, about 2 s
+proven_gain = Deferred(_circle.proven_gain, 50, "the proof of peak gains", _ON_ARRAYS)  # calls
+direction = interpreted(_circle.direction)
