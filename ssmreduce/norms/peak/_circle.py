@@ -70,7 +70,7 @@ def _dot(row: np.ndarray, vector: np.ndarray) -> tuple:
 
 
 @compiled
-def real_dot(row: np.ndarray, vector: np.ndarray) -> tuple:
+def _real_dot(row: np.ndarray, vector: np.ndarray) -> tuple:
     """Sum of row * vector (real, complex) in double-double."""
     re: tuple[float, float] = (0.0, 0.0)
     im: tuple[float, float] = (0.0, 0.0)
@@ -117,7 +117,7 @@ def _feedthrough(D: np.ndarray, left: np.ndarray, v: np.ndarray) -> tuple:
     """Product left D v, with D real, in double-double."""
     re, im = (0.0, 0.0), (0.0, 0.0)
     for i in range(D.shape[0]):
-        term = cdd_mul(((left[i].real, 0.0), (left[i].imag, 0.0)), real_dot(D[i], v))
+        term = cdd_mul(((left[i].real, 0.0), (left[i].imag, 0.0)), _real_dot(D[i], v))
         re, im = dd_add(re, term[0]), dd_add(im, term[1])
     return re, im
 

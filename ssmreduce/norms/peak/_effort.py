@@ -10,7 +10,9 @@ _ON_ARRAYS = {
     "_conjugate": _plain.conjugated,
     "_state_sum": _plain.state_sum,
     "_feedthrough": _plain.feedthrough,
+    "_dot": _plain.dot,
+    "_real_dot": _plain.real_dot,
 }
 peak_gains = Deferred(_search.peak_gains, 20_000, "the search for peak gains", _ON_ARRAYS)  # samples, about 2 s
-proven_gain = Deferred(_circle.proven_gain, 50, "the proof of peak gains", _ON_ARRAYS)  # calls
+proven_gain = interpreted(_circle.proven_gain, _ON_ARRAYS)
 direction = interpreted(_circle.direction)

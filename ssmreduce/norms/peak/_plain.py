@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from ..._support.exact import cdd_mul, dd_add
-from ._circle import Point, real_dot, state_terms
+from ..._support.exact import cdd_mul, dd_add, two_product
+from ._circle import Point, state_terms
 
 
 def respond(
@@ -57,22 +57,42 @@ def conjugated(G: np.ndarray, conj: np.ndarray) -> None:
 
 def state_sum(point: Point, poles: np.ndarray, B: np.ndarray, C: np.ndarray, left: tuple, right: tuple) -> tuple:
     """See `_circle._state_sum`."""
-    return _summed(state_terms(point, poles, B.T, C.T, left, right), len(poles))
+    return _sums(*state_terms(point, poles, B.T, C.T, left, right))
 
 
 def feedthrough(D: np.ndarray, left: np.ndarray, v: np.ndarray) -> tuple:
     """See `_circle._feedthrough`."""
-    terms = cdd_mul(((left.real, 0.0), (left.imag, 0.0)), real_dot(D.T, v))
-    return _summed((terms,), len(D))
+    return _sums(cdd_mul(((left.real, 0.0), (left.imag, 0.0)), real_dot(D.T, v)))
 
 
-def _summed(terms: tuple, count: int) -> tuple:
-    """Sum of arrays of complex double-double numbers, one after the other as the compiled loops do it."""
-    re, im = (0.0, 0.0), (0.0, 0.0)
-    for i in range(count):
-        for (a, a_low), (b, b_low) in terms:
-            re, im = dd_add(re, (a[i], a_low[i])), dd_add(im, (b[i], b_low[i]))
-    return re, im
+def dot(rows: np.ndarray, vector: np.ndarray) -> tuple:
+    """See `_circle._dot`; each column of `rows` times the vector."""
+    a, b = rows, vector[:, None]
+    re = two_product(a.real, b.real), two_product(-a.imag, b.imag)
+    im = two_product(a.real, b.imag), two_product(a.imag, b.real)
+    return _sum(*re), _sum(*im)
+
+
+def real_dot(rows: np.ndarray, vector: np.ndarray) -> tuple:
+    """See `_circle._real_dot`."""
+    return _sum(two_product(rows, vector.real[:, None])), _sum(two_product(rows, vector.imag[:, None]))
+
+
+def _sums(*terms: tuple) -> tuple:
+    """Sum of arrays of complex double-double numbers."""
+    re, im = zip(*terms, strict=True)
+    return _sum(*re), _sum(*im)
+
+
+def _sum(*terms: tuple) -> tuple:
+    """Sum of double-double numbers over their first axis, and of several such arrays, in pairs."""
+    high, low = (np.concatenate(part) for part in zip(*terms, strict=True))
+    if not len(high):
+        return np.zeros(high.shape[1:]), np.zeros(high.shape[1:])
+    while (half := len(high) // 2) > 0:
+        both = dd_add((high[:half], low[:half]), (high[half : 2 * half], low[half : 2 * half]))
+        high, low = (np.concatenate([new, old[2 * half :]]) for new, old in zip(both, (high, low), strict=True))
+    return high[0], low[0]
 
 
 def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:

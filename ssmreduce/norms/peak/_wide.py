@@ -85,15 +85,14 @@ class _Sample:
         from ._plain import response_at
 
         gain, u, v = largest_singular_triple(response_at(search.arrays, point))
-        return cls(gain, tuple(point), (np.ascontiguousarray(u), np.ascontiguousarray(v)))
+        return cls(gain, tuple(point), (u, v))
 
     def proven(self, search: ExclusionSearch) -> float:
         """Proven lower bound of the gain."""
         from ._effort import proven_gain
 
         poles, B, D, C, reverse = (search.arrays[k][0] for k in (0, 4, 7, 9, 10))
-        arguments = self.point, poles, B, C, reverse, D, *self.vectors
-        return proven_gain.chosen(arguments, work=1)(*arguments)
+        return float(proven_gain(self.point, poles, B, C, reverse, D, *self.vectors))
 
 
 class _SmallSystems:

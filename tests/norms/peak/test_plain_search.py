@@ -25,9 +25,8 @@ def each_way(monkeypatch):
     def brackets(ssm, rtol):
         peaks = []
         for form in ("function", "plain"):
-            for deferred in (_effort.peak_gains, _effort.proven_gain):
-                found = getattr(deferred, form)
-                monkeypatch.setattr(deferred, "chosen", lambda arguments, work, found=found: found)
+            function = getattr(_effort.peak_gains, form)
+            monkeypatch.setattr(_effort.peak_gains, "chosen", lambda arguments, work, found=function: found)
             peaks.append(peak_gain(ssm, rtol=rtol))
         return peaks
 
