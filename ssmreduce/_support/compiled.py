@@ -4,9 +4,11 @@ import contextlib
 import sys
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,10 +16,15 @@ import numba
 from ..errors import CacheWarning
 
 
-def compiled(function: Callable | None = None, **options: Any) -> Any:
-    """Decorator: ``numba.njit`` that releases the interpreter lock, with a cache on disk where there is room."""
+def compiled(function: Callable | None = None, *, key: str = "", **options: Any) -> Any:
+    """Decorator: ``numba.njit`` that releases the interpreter lock, with a cache on disk where there is room.
+
+    Code on disk is found by the function's name, its file's time and size, and `key`: what else the code is made of.
+    """
     if function is None:
-        return lambda function: compiled(function, **options)
+        return lambda function: compiled(function, key=key, **options)
+    if key:
+        function.__qualname__ += f"_{key}"
     try:
         dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
     except (RuntimeError, OSError):  # no directory that can be written to
@@ -25,6 +32,16 @@ def compiled(function: Callable | None = None, **options: Any) -> Any:
         return numba.njit(nogil=True, **options)(function)
     dispatcher._cache = _Forgiving(dispatcher._cache)
     return dispatcher
+
+
+def inlined(function: Callable) -> Any:
+    """Decorator: a part of compiled functions, compiled within each of them: much sooner than on its own."""
+    return numba.njit(nogil=True, inline="always")(function)
+
+
+def key_of(files: Iterable[Path]) -> str:
+    """A key for `compiled` that changes with the text of some files."""
+    return sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12]
 
 
 @cache

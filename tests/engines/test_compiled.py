@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 
+import numba
 import pytest
 
-pytest.importorskip("numba")
+from ssmreduce._support.compiled import compiled, interpreted, key_of
 
 DEFERRED = """
 import sys
@@ -91,8 +92,33 @@ def test_interpreted_functions_call_interpreted_ones_and_those_given_instead(tmp
     monkeypatch.syspath_prepend(tmp_path)
     import nested
 
-    from ssmreduce._support.compiled import interpreted
-
     assert interpreted(nested.both)([1][0]) == 4
     assert interpreted(nested.both, {"twice": lambda x: 3 * x})(1) == 6
     assert nested.both.signatures == nested.twice.signatures == []
+
+
+def test_code_on_disk_is_found_by_its_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def fresh():
+        def twice(x):
+            return 2 * x
+
+        return twice
+
+    hits = []
+    for key in ("one", "one", "other"):
+        function = compiled(fresh(), key=key)
+        assert function(3) == 6
+        hits.append(sum(function.stats.cache_hits.values()))
+    assert hits == [0, 1, 0]
+
+
+def test_the_key_changes_with_the_text(tmp_path):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file in files:
+        file.write_text("text")
+    first = key_of(files)
+    assert key_of(reversed(files)) == first
+    files[1].write_text("text ")
+    assert key_of(files) != first
