@@ -6,6 +6,7 @@ import numpy as np
 
 from ..._support.compiled import compiled
 from ..._support.exact import cdd_mul, conjugate, dd_add, dd_div, dd_mul, two_product, two_sum
+from ._types import System
 
 Point = tuple[float, float, float, float]
 
@@ -139,20 +140,9 @@ def _length(vector: np.ndarray) -> float:
 
 
 @compiled
-def proven_gain(
-    point: Point,
-    poles: np.ndarray,
-    B: np.ndarray,
-    C: np.ndarray,
-    C_reverse: np.ndarray,
-    D: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> float:
-    """Lower bound abs(u^* G(z) v) / (norm(u) norm(v)) of the largest singular value, in double-double, rounded down.
-
-    Here C and C_reverse are transposed, (n, p), and hold the factor kappa / 2; C_reverse has no rows if causal.
-    """
+def proven_gain(point: Point, system: System, u: np.ndarray, v: np.ndarray) -> float:
+    """Lower bound abs(u^* G(z) v) / (norm(u) norm(v)) of the largest singular value, in double-double, rounded down."""
+    poles, B, C, C_reverse, D = system.poles, system.B, system.C, system.C_reverse, system.D
     left, right = (u, _conjugated(u)), (v, _conjugated(v))
     z = (point[0], point[2]), (point[1], point[3])
     re, im = cdd_mul(_state_sum(point, poles, B, C, left, right), z)

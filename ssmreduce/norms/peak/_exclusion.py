@@ -11,6 +11,7 @@ from ...errors import NonFiniteError
 from ...systems import DiagonalSSM
 from ._bracket import PeakGain
 from ._phases import phases
+from ._types import System
 
 _NOTHING = -(2**20)  # exponent of a matrix of zeros
 _SAMPLES, _SAMPLES_OF_A_STATE = 40, 4  # that a search takes, about
@@ -128,7 +129,7 @@ class ExclusionSearch:
     Attributes
     ----------
     arrays : tuple of ndarray
-        See `_search.peak_gain`.
+        Those of a `System`, for all systems.
     triangle : ndarray, shape (count,), float64
         Upper bound of the sum of the norms of D and of all partial fractions, wherever on the circle.
     """
@@ -136,7 +137,7 @@ class ExclusionSearch:
     def __init__(self, systems: HostSystems) -> None:
         Lambda, B, C, D, reverse = systems
         (count, n, m), p = B.shape, D.shape[1]
-        self.count, halves = count, 1 if reverse is None else 2
+        self.count, self.halves = count, 1 if reverse is None else 2
         norms = np.linalg.norm(C, axis=1)
         E = F = C
         transposed = [np.swapaxes(C, 1, 2), np.zeros((count, 0, p), dtype=np.complex128)]
@@ -152,14 +153,19 @@ class ExclusionSearch:
         E, F = (np.concatenate([x.real, x.imag], axis=2) for x in (E, F))
         arrays = (Lambda, gaps, counts, weights, B, E, F, D, scale, *transposed)
         self.arrays = tuple(np.require(a, requirements=("C", "W")) for a in arrays)  # one type for compiled code
-        self.anchors = anchors, angles, numbers, halves
+        self.anchors = anchors, angles, numbers
+
+    @property
+    def first(self) -> System:
+        """The first system."""
+        return System(*(array[0] for array in self.arrays))
 
     def run(self, rtol: float, budget: int, *, level: float = 0.0, threads: int | None = None) -> Found:
         """Bracket each peak gain to `rtol`; or, given a level, only find out whether the peak is above it."""
         from ._effort import peak_gains
 
         found = np.empty((self.count, 7))
-        arguments = self.arrays, *self.anchors, float(rtol), budget, float(level)
+        arguments = self.arrays, self.anchors, self.halves, (float(rtol), budget, float(level))
         n = self.arrays[0].shape[1]
         search = peak_gains.chosen((*arguments, 0, 0, found), work=self.count * (_SAMPLES + _SAMPLES_OF_A_STATE * n))
 

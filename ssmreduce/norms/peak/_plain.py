@@ -6,27 +6,20 @@ import numpy as np
 
 from ..._support.exact import cdd_mul, dd_add, two_product
 from ._circle import Point, state_terms
+from ._types import System, Work
 
 
-def respond(
-    point: Point,
-    poles: np.ndarray,
-    gaps: np.ndarray,
-    counts: np.ndarray,
-    weights: np.ndarray,
-    B: np.ndarray,
-    W_re: np.ndarray,
-    W_im: np.ndarray,
-) -> tuple[float, float, float]:
-    """See `_bounds._respond`; the rows of some arrays are the states and their conjugates."""
+def respond(point: Point, system: System, W_re: np.ndarray, W_im: np.ndarray) -> tuple[float, float, float]:
+    """See `_sample._respond`; the rows of some arrays are the states and their conjugates."""
+    poles, gaps, B = system.poles, system.gaps, system.B
     zr, zi, er, ei = point
     n = len(poles)
     x = (zr - poles.real) + er
     y = (zi - np.stack([poles.imag, -poles.imag])) + ei
     inverse = 1.0 / (x * x + y * y)
-    added = counts > np.arange(2)[:, None]
+    added = system.counts > np.arange(2)[:, None]
     angles = np.arctan2(y * zr - x * zi, x * zr + y * zi)[added]
-    phase = float(np.sum(counts)) * math.atan2(zi, zr) + 2.0 * math.fsum(angles)
+    phase = float(np.sum(system.counts)) * math.atan2(zi, zr) + 2.0 * math.fsum(angles)
     re, im = x * inverse, -y * inverse
     turned = complex(zr, zi)
     s = (complex(0.0, 1.0) * (im[0] + im[1]) + (re[0] + re[1])) * turned
@@ -34,24 +27,22 @@ def respond(
     for W, s_part, d_part in ((W_re, s.real[:, None], d.real[:, None]), (W_im, s.imag[:, None], d.imag[:, None])):
         W[:n] = s_part * B.real + d_part * B.imag
         W[n:] = d_part * B.real - s_part * B.imag
-    return phase, float(np.sum((gaps * inverse)[added])), float(np.sum(weights * np.sqrt(inverse)))
+    return phase, float(np.sum((gaps * inverse)[added])), float(np.sum(system.weights * np.sqrt(inverse)))
 
 
-def transfer(E: np.ndarray, F: np.ndarray, D: np.ndarray, work: tuple) -> None:
-    """See `_bounds._transfer`."""
-    W_re, W_im, G_re, G_im, G = work[:5]
-    np.add(D, np.dot(E, W_re, G_re), out=G.real)
-    np.dot(F, W_im, G_im)
-    G.imag[...] = G_im
+def transfer(system: System, work: Work) -> None:
+    """See `_sample._transfer`."""
+    work.G.real[...] = system.D + np.dot(system.E, work.W_re, work.G_re)
+    work.G.imag[...] = np.dot(system.F, work.W_im, work.G_im)
 
 
 def square_sum(matrix: np.ndarray) -> float:
-    """See `_bounds._square_sum`."""
+    """See `_sample._square_sum`."""
     return float(np.vdot(matrix, matrix).real)
 
 
 def conjugated(G: np.ndarray, conj: np.ndarray) -> None:
-    """See `_bounds._conjugate`."""
+    """See `_sample._conjugate`."""
     np.conj(G, out=conj)
 
 
@@ -95,9 +86,8 @@ def _sum(*terms: tuple) -> tuple:
     return high[0], low[0]
 
 
-def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:
-    """Transfer matrix of the first system of a search at one point of the circle."""
-    poles, gaps, counts, weights, B, E, F, D = (array[0] for array in arrays[:8])
-    W_re, W_im = np.empty((2, 2 * len(poles), B.shape[1]))
-    respond((point[0], point[1], point[2], point[3]), poles, gaps, counts, weights, B, W_re, W_im)
-    return D + E @ W_re + 1j * (F @ W_im)
+def response_at(system: System, point: Point) -> np.ndarray:
+    """Transfer matrix at a point of the circle."""
+    W_re, W_im = np.empty((2, 2 * len(system.poles), system.B.shape[1]))
+    respond(point, system, W_re, W_im)
+    return system.D + system.E @ W_re + 1j * (system.F @ W_im)

@@ -84,15 +84,14 @@ class _Sample:
     def at(cls, search: ExclusionSearch, point: np.ndarray) -> "_Sample":
         from ._plain import response_at
 
-        gain, u, v = largest_singular_triple(response_at(search.arrays, point))
+        gain, u, v = largest_singular_triple(response_at(search.first, tuple(point)))
         return cls(gain, tuple(point), (u, v))
 
     def proven(self, search: ExclusionSearch) -> float:
         """Proven lower bound of the gain."""
         from ._effort import proven_gain
 
-        poles, B, D, C, reverse = (search.arrays[k][0] for k in (0, 4, 7, 9, 10))
-        return float(proven_gain(self.point, poles, B, C, reverse, D, *self.vectors))
+        return float(proven_gain(self.point, search.first, *self.vectors))
 
 
 class _SmallSystems:
