@@ -7,7 +7,7 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow mutants coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables clean
+.PHONY: demo examples test test-slow mutants coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -37,6 +37,18 @@ types: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# The wheel, checked, and the examples of its docstrings run in a fresh environment outside the checkout.
+wheel: $(VENV)/.wheel
+	rm -rf build/wheel
+	$(BIN)/python -m build --outdir build/wheel .
+	$(BIN)/python -m twine check --strict build/wheel/*
+	outside=$$(mktemp -d) && trap 'rm -rf "$$outside"' EXIT && \
+	cp build/wheel/*.whl constraints.txt "$$outside" && cd "$$outside" && $(PYTHON) -m venv venv && \
+	venv/bin/python -m pip install --quiet --constraint constraints.txt pytest \
+		"$$(ls ./*.whl)[torch,jax,equinox,transformers,plot,control]" && \
+	venv/bin/python -m pytest -p no:cacheprovider --pyargs ssmreduce --doctest-modules --ignore-glob='*/_cupy*.py' \
+		-o doctest_optionflags=NORMALIZE_WHITESPACE
 
 fuzz: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python -m fuzz > benchmarks/results/fuzz.txt; code=$$?; cat benchmarks/results/fuzz.txt; exit $$code
@@ -86,6 +98,10 @@ $(VENV)/.lint: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.wheel: $(BIN)/python constraints.txt
+	$(PIP) build twine
 	touch $@
 
 $(VENV)/.evidence: $(BIN)/python setup.cfg pyproject.toml constraints.txt

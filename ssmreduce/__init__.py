@@ -11,17 +11,19 @@ from . import (
     plot,
     realization,
     reduction,
+    reporting,
     responses,
     selection,
     systems,
 )
 from .calibration import calibrate
-from .evaluation import certify, compare, inspect, sweep
+from .evaluation import certify, compare, inspect, sweep, verify
 from .models import SSMModel, export, load, read, save
 from .networks import network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
 from .realization import realize
 from .reduction import compress, eliminate, reduce, refit, search
+from .reporting import report
 from .responses import frequency_response, impulse_response, scan, simulate
 from .selection import prune, score, select
 from .systems import DiagonalSSM, StateSpace
@@ -64,6 +66,8 @@ __all__ = [
     "reduction",
     "refit",
     "replace_layers",
+    "report",
+    "reporting",
     "responses",
     "save",
     "scan",
@@ -74,4 +78,5 @@ __all__ = [
     "simulate",
     "sweep",
     "systems",
+    "verify",
 ]

@@ -14,7 +14,8 @@ from ._support.optional import optional_import
 from .evaluation import Sweep
 from .models import SSMModel
 from .norms import hankel_singular_values as _hankel_singular_values
-from .responses import frequency_response
+from .responses._gains import frequencies
+from .responses._gains import singular_values as _gains
 from .selection import Scores
 from .systems import DiagonalSSM, error_system
 
@@ -243,7 +244,7 @@ def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any 
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> [text.get_text() for text in states_left(model, {"same": model}).get_legend().get_texts()]
     ['original', 'same']
     """
@@ -297,8 +298,7 @@ def singular_values(
     2
     """
     ax = _axes(ax)
-    slowest = np.clip(np.abs(1 - np.abs(to_numpy(ssm.Lambda))).min(initial=1.0), 1e-8, 1e-1)
-    omega = np.pi * np.logspace(np.log10(slowest) - 1, 0, count)
+    omega = frequencies(ssm, count)
     values = _gains(ssm, omega)
     ax.loglog(omega, values.max(axis=1), color="0.3", label="original")
     if values.shape[1] > 1:
@@ -308,9 +308,3 @@ def singular_values(
         error = _gains(error_system(ssm, one), omega).max(axis=1)
         ax.loglog(omega, error, linewidth=1.2, label=f"error of {label}", color=colour)
     return _finished(ax, "frequency (rad/sample)", "gain")
-
-
-def _gains(ssm: DiagonalSSM, omega: np.ndarray) -> np.ndarray:
-    """Singular values at each frequency, of all systems of a batch: those of the block-diagonal layer."""
-    values = np.linalg.svd(to_numpy(frequency_response(ssm, omega)), compute_uv=False)
-    return np.moveaxis(values, -2, 0).reshape(omega.size, -1)

@@ -43,3 +43,11 @@ def as_array(request):
             yield library.numpy.asarray
     else:
         yield library.asarray
+
+
+@pytest.fixture
+def double():
+    """JAX computes in double precision."""
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        yield

@@ -129,6 +129,21 @@ REDUCE = {
     "no order": (
         lambda j: sr.reduction.balanced_truncation(j.model[LAYER], np.nan), errors.SelectionError, "reduced to nan",
     ),
+    "rounds in words": (
+        lambda j: sr.reduce(j.model, {LAYER: 5}, method="exchange", rounds="a"), errors.ArgumentError, "rounds must",
+    ),
+    "half an iteration": (
+        lambda j: sr.reduce(j.model, {LAYER: 5}, method="h2", iterations=1.5), errors.OptionError, "got 1.5",
+    ),
+    "no iteration": (
+        lambda j: sr.reduce(j.model, {LAYER: 5}, method="compensated", iterations=0), errors.OptionError, "positive",
+    ),
+    "no agreement": (
+        lambda j: sr.search(j.network(), [j.x], agreement=0), errors.OptionError, r"agreement must be in \(0, 1\]",
+    ),
+    "all sequences kept apart": (
+        lambda j: j.compress(apart=1), errors.OptionError, r"apart must be in \(0, 1\), got 1",
+    ),
     "tolerance in words": (lambda j: sr.reduce(j.model, tolerance="low"), errors.ArgumentError, "tolerance"),
     "methods in a list": (lambda j: sr.reduce(j.model, {}, method=["h2"]), errors.UnknownNameError, "no method"),
     "reduce on inputs": (

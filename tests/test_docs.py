@@ -1,5 +1,6 @@
 """The examples of the guide, the quick start and the README run as they stand, page by page."""
 
+import doctest
 import re
 import shlex
 import shutil
@@ -24,10 +25,13 @@ NEEDS = {
     "docs/guide/checkpoints.rst": ("torch",),
     "docs/guide/own_family.rst": ("torch",),
     "docs/guide/networks.rst": ("torch", "sklearn"),
+    "docs/quickstart.rst": ("sklearn",),
+    "docs/index.rst": ("torch",),
+    "README.md": ("torch",),
 }
 PAGES = [
     "README.md",
-    "docs/quickstart.rst",
+    "docs/index.rst",
     "docs/guide/checkpoints.rst",
     "docs/guide/own_family.rst",
     "docs/guide/pruning.rst",
@@ -151,27 +155,38 @@ def test_the_examples_of_a_page_run(page, folder, rng, monkeypatch):
         pytest.importorskip(module)
     x = rng.random((12, 64, 1))
     model, network = sr.load(DIGITS), networks.s5_digits
-    if page == "README.md":
-        model, network = (
-            sr.load("model.msgpack", adapter=sr.adapters.S5(conj_sym=True, discretization="zoh")),
-            networks.s5_flax,
-        )
     namespace = at_hand(model, network, x)
+    if page in ("README.md", "docs/index.rst"):
+        x = digits(40)[0]
+        module = pytest.importorskip("torch_networks").s5_digits()
+        namespace |= {"x": x, "network": module, "module": module, "batches": [x]}
     if page == "docs/guide/checkpoints.rst":
         torch = pytest.importorskip("torch")
         namespace |= {"torch": torch, "small": sr.prune(model, sr.select(sr.score(model), ratio=0.5))}
+        namespace["y"] = sr.simulate(model["layers.0.seq"], namespace["u"])
     if page == "docs/guide/networks.rst":
         x, y, *_ = digits(40)
         module = pytest.importorskip("torch_networks").s5_digits()
         namespace |= {"x": x, "y": y, "module": module}
-        adam = calibrated_compress.adam
-        monkeypatch.setattr(calibrated_compress, "adam", lambda *args, **o: adam(*args, **{**o, "steps": 2}))
+    adam = calibrated_compress.adam
+    monkeypatch.setattr(calibrated_compress, "adam", lambda *args, **o: adam(*args, **{**o, "steps": 2}))
     found = list(blocks(page))
     assert any(language == "python" for language, *_ in found)
     for block in found:
         run(block, namespace)
     for argv in (argv for block in found for argv in commands(block)):
         assert main(argv) == 0, argv
+
+
+def test_the_quick_start_prints_what_it_shows(folder):
+    pytest.importorskip("sklearn")
+    text = (ROOT / "docs/quickstart.rst").read_text()
+    test = doctest.DocTestParser().get_doctest(text, {}, "quickstart.rst", None, 0)
+    assert len(test.examples) > 20
+    said = []
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(test, out=said.append)
+    assert not said, "".join(said)
 
 
 def test_the_guide_to_choosing_holds_for_s4d(folder, rng):

@@ -1,4 +1,4 @@
-"""Arguments of another kind than is needed: refused where they come in, in words."""
+"""Argument checks with clear error messages."""
 
 import numbers
 import os
@@ -39,7 +39,7 @@ def random_numbers(seed: Any) -> np.random.Generator:
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
-        raise ArgumentError(f"seed must be a whole number from 0 on, got {described(seed)}") from None
+        raise ArgumentError(f"seed must be a whole number, 0 or larger, got {described(seed)}") from None
 
 
 def described(value: Any) -> str:
@@ -73,8 +73,18 @@ def whole_number(value: Any, name: str, *, error: type[Exception] = OptionError)
     return int(number)
 
 
+def share(
+    value: Any, name: str, *, zero: bool = False, one: bool = False, error: type[Exception] = OptionError
+) -> float:
+    """The value as a float between 0 and 1, which count themselves only if `zero` and `one` say so."""
+    number = real_number(value, name)
+    if not (0 < number < 1 or (zero and number == 0) or (one and number == 1)):
+        raise error(f"{name} must be in {'[' if zero else '('}0, 1{']' if one else ')'}, got {value}")
+    return number
+
+
 def positive_integer(value: Any, name: str) -> int:
-    """The value as an integer from 1 on; `OptionError` where it is none."""
+    """The value as a positive integer; `OptionError` if it is none."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise OptionError(f"{name} must be a positive integer, got {value!r}")
     return int(value)

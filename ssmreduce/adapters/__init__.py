@@ -18,6 +18,7 @@ from ._s4block import S4Block
 from ._s4d import S4D
 from ._s4dplr import S4DPLR
 from ._s5 import S5, S5PyTorch
+from ._typeseg import TypesegAdapter
 
 __all__ = [
     "ABSENT",
@@ -43,6 +44,7 @@ __all__ = [
     "S4Block",
     "S5PyTorch",
     "Tensor",
+    "TypesegAdapter",
     "detect",
     "families",
     "layers_of",

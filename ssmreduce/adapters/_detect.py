@@ -1,12 +1,17 @@
 """Which family a checkpoint is of, and which layers it has."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import AdapterError, IncompleteLayerError
+from ..errors import AdapterError, CheckpointWarning, IncompleteLayerError, printable
 from ._base import Adapter
+from ._copies import below, missing_layers, one_copy
 from ._others import known_other
 from ._registry import call_of, families
+
+Claims = dict[type[Adapter], list[str]]
+"""Family -> names of the layers that it finds."""
 
 
 def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) -> Adapter:
@@ -33,21 +38,38 @@ def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) ->
     MissingFlagError
         The family is clear, but a flag must be given.
     """
-    claims = {name: cls.find(params) for name, cls in families().items() if cls.detected}
-    claims = {name: layers for name, layers in claims.items() if layers}
-    if len(claims) > 1:
-        named = " and ".join(f"{name} ({layers[0]!r}, ...)" for name, layers in claims.items())
+    return _detected(params, _claims(params), flags or {})
+
+
+def recognised(
+    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any], root: str | None
+) -> tuple[Adapter, tuple[str, ...]]:
+    """Adapter of a checkpoint, given or detected, and the names of its layers: `detect` and `layers_of` in one pass."""
+    claims = _claims(params)
+    adapter = _detected(params, claims, flags) if adapter is None else adapter
+    return adapter, _layers(adapter, params, claims, root)
+
+
+def _claims(params: Mapping[str, Any]) -> Claims:
+    """Every family that finds a layer, with its layers."""
+    found = ((cls, cls.find(params)) for cls in families().values())
+    return {cls: layers for cls, layers in found if layers}
+
+
+def _detected(params: Mapping[str, Any], claims: Claims, flags: Mapping[str, Any]) -> Adapter:
+    detected = {cls: layers for cls, layers in claims.items() if cls.detected}
+    if len(detected) > 1:
+        named = " and ".join(f"{cls.name} ({layers[0]!r}, ...)" for cls, layers in detected.items())
         raise AdapterError(f"{named} both claim layers of this checkpoint; name the one you mean with adapter=...")
-    if not claims:
-        raise _unclaimed(params)
-    cls = families()[next(iter(claims))]
-    return cls.from_flags({name: value for name, value in (flags or {}).items() if name in cls.flags()})
+    if not detected:
+        raise _unclaimed(params, claims)
+    (cls,) = detected
+    return cls.from_flags({name: value for name, value in flags.items() if name in cls.flags()})
 
 
-def _unclaimed(params: Mapping[str, Any]) -> AdapterError:
+def _unclaimed(params: Mapping[str, Any], by_name: Claims) -> AdapterError:
     if other := known_other(params):
         return AdapterError(other)
-    by_name = [cls for cls in families().values() if not cls.detected and cls.find(params)]
     hint = "".join(f". It may be one of {cls.name}, which must be named: adapter={call_of(cls)}" for cls in by_name)
     looked_for = [cls for cls in families().values() if cls.detected]
     if guesses := [(cls, name) for cls in looked_for for name in cls.candidates(params)[:1]]:
@@ -60,36 +82,62 @@ def _unclaimed(params: Mapping[str, Any]) -> AdapterError:
     )
 
 
-def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
+def layers_of(adapter: Adapter, params: Mapping[str, Any], root: str | None = None) -> tuple[str, ...]:
     """Names of the adapter's layers, every one complete and finite.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    params : mapping
+        Flat parameters.
+    root : str, optional
+        Name below which the layers stand, where there are several copies of the model; ``""`` for the one that is no
+        moving average or the like.
 
     Raises
     ------
     IncompleteLayerError
         A layer that lacks tensors, or whose tensors have unexpected shapes.
     AdapterError
-        No layer at all; the message names the families that do recognise one.
+        No layer at all; the message names the families that do recognise one. Or several copies and no root.
+    UnknownNameError
+        No layer below the root.
     NonFiniteError
-        NaN or infinite parameters.
+        NaN or infinite parameters, or parameters that overflow.
+
+    Warns
+    -----
+    CheckpointWarning
+        The numbering of the layers has a gap.
     """
-    layers = adapter.find(params)
-    claimed_by_others = {name for cls in families().values() for name in cls.find(params)}
+    return _layers(adapter, params, _claims(params), root)
+
+
+def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: str | None) -> tuple[str, ...]:
+    cls = type(adapter)
+    layers = claims.get(cls, []) if families().get(cls.name) is cls else cls.find(params)
+    claimed = {name for found in claims.values() for name in found}.union(layers)
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        if name not in layers and name not in claimed_by_others and not part_of_a_layer:
-            raise _incomplete(type(adapter), params, name)
+        elsewhere = bool(root) and not below(root, name)
+        if name not in claimed and not part_of_a_layer and not elsewhere:
+            raise _incomplete(cls, params, name)
     if not layers:
+        suggestion = _suggestion(params, claims)
         raise AdapterError(
-            f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{_suggestion(params)}"
+            f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{suggestion}"
         )
+    layers = one_copy(layers, root, lambda name: adapter.sizes(params, name))
     for name in layers:
         adapter.check(params, name)
+    if gaps := missing_layers(params, layers):
+        warnings.warn(printable(f"layers seem to be missing: {'; '.join(gaps)}"), CheckpointWarning, stacklevel=2)
     return tuple(layers)
 
 
-def _suggestion(params: Mapping[str, Any]) -> str:
-    fitting = [cls for cls in families().values() if cls.detected and cls.find(params)]
+def _suggestion(params: Mapping[str, Any], claims: Claims) -> str:
+    fitting = [cls for cls in claims if cls.detected]
     if not fitting:
         other = known_other(params)
         return f". {other[0].upper()}{other[1:]}" if other else ""

@@ -1,6 +1,6 @@
 """The layers that this library puts into PyTorch networks, read as a model family of their own."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,8 +23,9 @@ class DropIn(Adapter):
 
     Arrays of a layer: ``log_rate``, ``angle``, ``unit``, ``side``, ``owner`` (N,), ``B`` (N, m, 2), ``C`` and, of a
     bidirectional layer, ``C_reverse`` (N, p, 2), for the N states of all its systems; ``D`` (s * m,) or (s, p, m).
-    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer. The factor 2 of
-    conjugate pairs is in C. The systems of a batch may have different numbers of states, down to none.
+    Below ``kernel.``, except for ``D``, where the layer is the convolution kernel of an S4D layer; in S4Block and DSS
+    ``D`` is (channels, s). The factor 2 of conjugate pairs is in C. The systems of a batch may have different numbers
+    of states, down to none.
 
     Examples
     --------
@@ -75,12 +76,12 @@ class DropIn(Adapter):
 
     def sizes(self, params: Mapping[str, Any], name: str) -> tuple[int, int]:
         """Number of systems of a layer, and states of the largest."""
-        counts = self._structure(params, name)[0].counts
+        counts = self._structure(params, name).counts
         return len(counts), max(counts)
 
     def kept(self, params: Mapping[str, Any], name: str) -> np.ndarray | None:
         """Slots of the padded systems that hold a state, where not all do."""
-        counts = np.array(self._structure(params, name)[0].counts)
+        counts = np.array(self._structure(params, name).counts)
         valid = np.arange(counts.max()) < counts[:, None]
         return None if valid.all() else np.flatnonzero(valid)
 
@@ -89,86 +90,72 @@ class DropIn(Adapter):
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
-        for key, value in self._structure(params, name)[1].items():
-            if not np.isfinite(value).all():
-                raise NonFiniteError(f"{key} of layer {name!r} holds NaN or infinite values")
-
-    def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM:
-        """System of a layer, padded with silent states."""
-        return system_of(*self._structure(params, name))
+        for key in self._leaves(params, name).values():
+            if not np.isfinite(params[key]).all():
+                raise NonFiniteError(f"{key!r} holds NaN or infinite values")
 
     def put(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params:
         """Arrays of the layer that hold another system; silent states of a batch are left out."""
-        old = self._structure(params, name)[0]
-        s = ssm.systems
-        if (s, ssm.inputs, ssm.outputs, ssm.bidirectional) != (
-            old.systems,
-            old.inputs,
-            old.outputs,
-            old.bidirectional,
-        ):
+        keys, tensors = self._leaves(params, name), self._tensors(params, name)
+        old, now = _structure(tensors), self._decode(tensors)
+        kind = ssm.systems, ssm.inputs, ssm.outputs, ssm.bidirectional
+        if kind != (old.systems, old.inputs, old.outputs, old.bidirectional):
             raise NotRepresentableError(f"layer {name!r} cannot hold {ssm!r}, which differs in kind")
-        unchanged = self._as_read(params, name, ssm)
-        return unchanged if unchanged is not None else self._arrays(params, name, *real_parameters(ssm))
+        arrays = ("Lambda", "B", "C", "D") + ("C_reverse",) * ssm.bidirectional
+        if ssm.conj_sym != now.conj_sym or not all(np.array_equal(getattr(now, f), getattr(ssm, f)) for f in arrays):
+            tensors = self._encode(ssm, tensors)
+        return {keys[leaf]: value for leaf, value in tensors.items()}
 
     def restrict(self, params: Mapping[str, Any], name: str, index: np.ndarray, valid: np.ndarray) -> Params:
         """Arrays of the layer with the valid ones of the states at `index`, shape (s, r)."""
-        structure, _ = self._structure(params, name)
-        first = np.cumsum(structure.counts) - structure.counts
+        counts = self._structure(params, name).counts
+        first = np.cumsum(counts) - counts
         flat = (first[:, None] + index)[valid]
-        prefix = self._prefix(params, name)
-        leaves = [leaf for leaf in (*_STATES, "C_reverse") if f"{prefix}{leaf}" in params]
-        return {f"{prefix}{leaf}": params[f"{prefix}{leaf}"][flat] for leaf in leaves}
+        return {key: params[key][flat] for leaf, key in self._leaves(params, name).items() if leaf != "D"}
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
-        raise NotImplementedError("drop-in layers are decoded in `get`")
+        """System of a layer, padded with silent states."""
+        return system_of(_structure(tensors), {**tensors, "D": _by_system(tensors["D"])})
 
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        raise NotImplementedError("drop-in layers are encoded in `put`")
+        structure, values = real_parameters(ssm)
+        D = values["D"]
+        if tensors["D"].ndim == 2:
+            D = D.reshape(structure.systems, -1).T
+        elif tensors["D"].ndim == 3 and D.ndim == 1:  # it was read in full and stays so
+            D = np.stack([np.diag(d) for d in D.reshape(structure.systems, -1)])
+        arrays = {**values, "D": D, "unit": np.array(structure.unit), "side": np.array(structure.side)}
+        dtype = tensors["B"].dtype
+        return {leaf: value.astype(dtype) for leaf, value in arrays.items()} | {"owner": structure.owner}
 
     # ---------------------------------------------------------------- helpers
 
-    def _as_read(self, params: Mapping[str, Any], name: str, ssm: DiagonalSSM) -> Params | None:
-        """The arrays themselves where they hold this system already."""
-        now = self.get(params, name)
-        fields: Iterable[str] = ("Lambda", "B", "C", "D") + ("C_reverse",) * ssm.bidirectional
-        if ssm.conj_sym != now.conj_sym or not all(np.array_equal(getattr(now, f), getattr(ssm, f)) for f in fields):
-            return None
-        prefix, start = self._prefix(params, name), "" if name == "." else f"{name}."
-        leaves = [leaf for leaf in (*_STATES, "C_reverse") if f"{prefix}{leaf}" in params]
-        return {f"{prefix}{leaf}": params[f"{prefix}{leaf}"] for leaf in leaves} | {f"{start}D": params[f"{start}D"]}
-
-    def _arrays(
-        self, params: Mapping[str, Any], name: str, structure: Structure, values: Mapping[str, np.ndarray]
-    ) -> Params:
-        prefix, start = self._prefix(params, name), "" if name == "." else f"{name}."
-        dtype = params[f"{prefix}B"].dtype
-        arrays = {**values, "unit": np.array(structure.unit), "side": np.array(structure.side)}
-        result = {f"{start if leaf == 'D' else prefix}{leaf}": value.astype(dtype) for leaf, value in arrays.items()}
-        if params[f"{start}D"].ndim == 3 and result[f"{start}D"].ndim == 1:  # it was read in full and stays so
-            result[f"{start}D"] = np.stack([np.diag(d) for d in values["D"].reshape(structure.systems, -1)]).astype(
-                dtype
-            )
-        return {**result, f"{prefix}owner": structure.owner}
-
-    def _structure(self, params: Mapping[str, Any], name: str) -> tuple[Structure, dict[str, np.ndarray]]:
+    def _leaves(self, params: Mapping[str, Any], name: str) -> dict[str, str]:
+        """Full name of each leaf of a layer."""
         prefix = self._prefix(params, name)
         if prefix is None:
             raise UnknownLayerError(f"{name!r} is not a drop-in layer: {self.explain(params, name).text}")
-        D = params["D" if name == "." else f"{name}.D"]
-        values = {leaf: params[prefix + leaf] for leaf in ("log_rate", "angle", "B", "C")} | {"D": D}
-        if bidirectional := f"{prefix}C_reverse" in params:
-            values["C_reverse"] = params[f"{prefix}C_reverse"]
-        m, p = values["B"].shape[1], values["C"].shape[1]
-        systems = D.shape[0] // m if D.ndim == 1 else D.shape[0]
-        counts = np.bincount(params[prefix + "owner"].astype(np.int64), minlength=systems)
-        structure = Structure(
-            tuple(counts.tolist()),
-            m,
-            p,
-            bidirectional,
-            D.ndim == 1,
-            tuple(params[prefix + "unit"].astype(float).tolist()),
-            tuple(params[prefix + "side"].astype(float).tolist()),
-        )
-        return structure, values
+        keys = {leaf: prefix + leaf for leaf in (*_STATES, "C_reverse") if prefix + leaf in params}
+        return keys | {"D": "D" if name == "." else f"{name}.D"}
+
+    def _tensors(self, params: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+        """Leaf -> array as it stands there."""
+        return {leaf: params[key] for leaf, key in self._leaves(params, name).items()}
+
+    def _structure(self, params: Mapping[str, Any], name: str) -> Structure:
+        return _structure(self._tensors(params, name))
+
+
+def _structure(tensors: Mapping[str, np.ndarray]) -> Structure:
+    """What the arrays of a layer say beside the numbers: states of each system, units, sides."""
+    D, m = _by_system(tensors["D"]), tensors["B"].shape[1]
+    systems = D.shape[0] // m if D.ndim == 1 else D.shape[0]
+    counts = np.bincount(tensors["owner"].astype(np.int64), minlength=systems)
+    unit, side = (tuple(tensors[leaf].astype(float).tolist()) for leaf in ("unit", "side"))
+    bidirectional = "C_reverse" in tensors
+    return Structure(tuple(counts.tolist()), m, tensors["C"].shape[1], bidirectional, D.ndim == 1, unit, side)
+
+
+def _by_system(D: np.ndarray) -> np.ndarray:
+    """D as the other layers hold it; around a kernel it is (channels, s)."""
+    return D.T[..., None] if D.ndim == 2 else D

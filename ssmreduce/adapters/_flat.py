@@ -1,5 +1,6 @@
 """The states of a layer one after the other, in real parameters: what the drop-in layers of every framework hold."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ def real_parameters(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> tuple[
     return structure, {**values, "D": feedthrough(ssm)}
 
 
-def system_of(structure: Structure, parameters: dict[str, Any]) -> DiagonalSSM:
+def system_of(structure: Structure, parameters: Mapping[str, Any]) -> DiagonalSSM:
     """The system of real parameters in double precision, the systems of a batch padded with silent states.
 
     Its factor kappa is in C: ``conj_sym`` is False.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import NotRepresentableError
+from ..systems._diagonalise import Eigensystem
 
 _RESPONSE_ERROR = 1e-5  # of the frequency response, above which the diagonal form is refused
 _RECENT = 64
@@ -80,29 +81,14 @@ def diagonalised(matrices: list[np.ndarray], inputs: np.ndarray, outputs: np.nda
 
 
 def _modes_of(M: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
-    mu, V = np.linalg.eig(M)
-    condition = float(np.linalg.cond(V))
+    modes = Eigensystem.of(M)
     if np.isrealobj(M):
-        mu, V, modal_b = _half(mu, V, b)
-        modal_c = c @ V * np.where(mu.imag == 0, 0.5, 1.0)
+        mu, modal_b, modal_c = (values.conj() for values in modes.states(b, c))  # the lower one of a pair is stored
     else:
-        modal_b, modal_c = np.linalg.solve(V, b), c @ V
+        mu, modal_b, modal_c = modes.poles, np.linalg.solve(modes.vectors, b), c @ modes.vectors
     order = np.argsort(-mu.imag, kind="stable")
     mu, modal_b, modal_c = mu[order], modal_b[order], modal_c[..., order]
-    return mu, modal_b, modal_c, condition, _response_error(M, b, c, mu, modal_b, modal_c)
-
-
-def _half(mu: np.ndarray, V: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One pole, eigenvector and input of each conjugate pair of a real matrix, and all real ones.
-
-    The inputs are solved for in real arithmetic: where the eigenvectors are badly conditioned, the halves of a pair
-    would otherwise not be conjugate, and what cancels in the whole would not cancel in the half.
-    """
-    real, lower = np.flatnonzero(mu.imag == 0), np.flatnonzero(mu.imag < 0)
-    basis = np.concatenate([V[:, real].real, V[:, lower].real, V[:, lower].imag], axis=1)
-    parts = np.split(np.linalg.solve(basis, b), [real.size, real.size + lower.size])
-    keep = np.concatenate([real, lower])
-    return mu[keep], V[:, keep], np.concatenate([parts[0].astype(complex), (parts[1] - 1j * parts[2]) / 2])
+    return mu, modal_b, modal_c, modes.condition, _response_error(M, b, c, mu, modal_b, modal_c)
 
 
 def _response_error(

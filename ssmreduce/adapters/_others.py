@@ -11,8 +11,8 @@ _SELECTIVE = (
 )
 _BY_DATA = "rank its states by what they do on data, with inputs that are recorded from the network"
 _SELECTIVE_ROOM = (
-    "give the live module to ssmreduce.reduction.calibrated.compress_selective, which ranks its states by what they do "
-    "on data and removes them"
+    "give the live PyTorch module to ssmreduce.compress(module, batches, ratio=...), which ranks its states by what "
+    "they do on data and removes them"
 )
 _MATRIX = (
     "its state is a matrix of products of keys and values, which are both computed from the input: the layer is not "

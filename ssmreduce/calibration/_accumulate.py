@@ -71,7 +71,7 @@ def calibrate(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> calibration = calibrate(model, {"layers.0.seq": u})
     >>> calibration

@@ -35,7 +35,7 @@ def save_calibration(calibration: Calibration, path: str | os.PathLike) -> None:
     --------
     >>> import tempfile, pathlib
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> calibration = sr.calibrate(model, {"layers.0.seq": np.ones((2, 8, 32))})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_calibration(calibration, pathlib.Path(folder, "calibration.npz"))

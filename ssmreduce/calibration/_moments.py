@@ -1,13 +1,12 @@
 """The second moments of a layer, and of a model: summed, never edited."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
-from .._support.frozen import rebuild
-from ..errors import ShapeError, UnknownLayerError, printable
+from .._support.frozen import LayerMapping
+from ..errors import ShapeError, printable
 
 STATIONARY = 2**30
 """Length of a sequence without end: any response has died out by then."""
@@ -77,7 +76,7 @@ class Moments:
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration(Mapping[str, Moments]):
+class Calibration(LayerMapping[Moments]):
     """Second moments by layer; made by `calibrate`, summed with ``+``.
 
     Attributes
@@ -86,25 +85,8 @@ class Calibration(Mapping[str, Moments]):
         Layer name -> `Moments`.
     """
 
+    whole = "the calibration"
     by_layer: Mapping[str, Moments]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
-
-    __eq__ = object.__eq__  # a mapping would compare arrays
-    __hash__ = object.__hash__
-    __reduce__ = rebuild
-
-    def __getitem__(self, name: str) -> Moments:
-        if name not in self.by_layer:
-            raise UnknownLayerError(f"the calibration has no layer {name!r}; it has {', '.join(self.by_layer)}")
-        return self.by_layer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_layer)
-
-    def __len__(self) -> int:
-        return len(self.by_layer)
 
     def __add__(self, other: "Calibration") -> "Calibration":
         if not isinstance(other, Calibration):

@@ -63,7 +63,7 @@ def calibrate_stationary(model: SSMModel, autocovariance: np.ndarray | None = No
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> small = sr.eliminate(model, calibrate_stationary(model), ratio=0.5)
     >>> sum(small.orders.values())
     128

@@ -12,8 +12,9 @@ from ..errors import SSMReduceError, printable
 from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
 from ._live import live
+from ._networks import add_compress
 from ._prune import add_prune, add_score
-from ._reduce import add_compress, add_reduce, add_sweep
+from ._reduce import add_reduce, add_sweep
 from ._shared import adapter_of, add_command, load_model, natural, progress
 
 __all__ = ["main"]
@@ -26,6 +27,7 @@ _EPILOG = """examples:
   ssmreduce prune model.safetensors small.safetensors --method calibrated --calibration calibration.npz --ratio 0.8
   ssmreduce reduce model.safetensors small.safetensors --method balanced --ratio 0.5
   ssmreduce compress my_network:make small.safetensors --ratio 0.8
+  ssmreduce search my_network:make small.safetensors --agreement 0.99
   ssmreduce sweep my_network:make --methods last eliminate
   ssmreduce compare model.safetensors small.safetensors --network my_network:make
 

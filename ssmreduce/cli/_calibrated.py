@@ -7,15 +7,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .._support.tables import shown, table_of
 from .._support.whole import check_place
 from ..calibration import Calibration, calibrate, load_calibration, save_calibration
 from ..errors import CheckpointFormatError, EvaluationError, ShapeError, WriteError
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
 from ..models._checkpoints import read_file
 from ..reduction.calibrated import search
 from ._live import named_function, own_modules
-from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, progress
+from ._networks import add_recipe, recipe_given, search_by_agreement
+from ._shared import FEEDTHROUGH, SCOPE, add_command, add_output, check_output, load_model, natural, progress
 
 
 def add_calibrate(commands: Any) -> None:
@@ -32,18 +33,20 @@ def add_calibrate(commands: Any) -> None:
 def add_search(commands: Any) -> None:
     """The command ``search``."""
     command = add_command(
-        commands, "search", _search, "drop as many states as a metric allows, by calibrated elimination"
+        commands, "search", _search, "drop as many states as a metric allows, or as agreement of a live network does"
     )
     add_output(command)
-    command.add_argument("--calibration", required=True, help="npz file that calibrate wrote")
+    command.add_argument("--calibration", help="npz file that calibrate wrote")
+    command.add_argument("--evaluate", metavar="MODULE:FUNCTION", help="from a model to a number to keep high")
+    command.add_argument("--max-loss", type=float, help="what the number may lose")
     command.add_argument(
-        "--evaluate", required=True, metavar="MODULE:FUNCTION", help="from a model to a number to keep high"
+        "--agreement", type=float, help="for a live network instead: share of its sequences on which the class stays"
     )
-    command.add_argument("--max-loss", type=float, required=True, help="what the number may lose")
-    command.add_argument("--tolerance", type=float, default=0.01, help="of the ratio (%(default)s)")
-    command.add_argument("--min-states", type=int, default=1, help="least number of states a layer (%(default)s)")
+    command.add_argument("--tolerance", type=float, help="of the ratio (0.01; with --agreement 0.02)")
+    command.add_argument("--min-states", type=natural, default=1, help="least number of states a layer (%(default)s)")
     command.add_argument("--scope", choices=("layer", "system"), default="layer", help=SCOPE)
     command.add_argument("--feedthrough", action="store_true", help=FEEDTHROUGH)
+    add_recipe(command.add_argument_group("with --agreement, as in compress"))
 
 
 def _calibrate(args: argparse.Namespace) -> tuple[dict, Any]:
@@ -85,7 +88,23 @@ def _check_calibration_output(path: str) -> None:
             ) from None
 
 
+_BY_METRIC = ("calibration", "evaluate", "max_loss", "feedthrough")
+
+
 def _search(args: argparse.Namespace) -> tuple[dict, Any]:
+    given = [f"--{name.replace('_', '-')}" for name in _BY_METRIC if getattr(args, name) not in (None, False)]
+    if args.agreement is not None:
+        if given:
+            args.fail(f"argument {given[0]}: not with --agreement, which a live network is searched by")
+        return search_by_agreement(args)
+    if len({"--calibration", "--evaluate", "--max-loss"} & set(given)) < 3:
+        args.fail("--calibration, --evaluate and --max-loss are needed, or --agreement for a live network")
+    if recipe_given(args):
+        args.fail("arguments --method, --finish, --steps and --seed: only with --agreement")
+    return _search_by_metric(args)
+
+
+def _search_by_metric(args: argparse.Namespace) -> tuple[dict, Any]:
     module, _, name = args.evaluate.partition(":")
     if not (module and name):
         args.fail(f"argument --evaluate: MODULE:FUNCTION is needed, got {args.evaluate!r}")
@@ -103,17 +122,14 @@ def _search(args: argparse.Namespace) -> tuple[dict, Any]:
             calibration,
             evaluation(args.evaluate),
             max_loss=args.max_loss,
-            tolerance=args.tolerance,
+            tolerance=0.01 if args.tolerance is None else args.tolerance,
             min_states=args.min_states,
             scope=args.scope,
             feedthrough=args.feedthrough,
             progress=move,
         )
     save(found.model, args.output, form=args.form)
-    table = table_of(f"{args.file} -> {args.output} (before: {found.reference:.6g})", "dropped", "states", "value", "")
-    for point in found.points:
-        table.add_row(f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else "")
-    return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, table
+    return {"output": args.output, "orders": found.model.orders, **found.to_dict()}, found
 
 
 def evaluation(text: str) -> Callable[[SSMModel], float]:

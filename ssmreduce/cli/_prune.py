@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..calibration import load_calibration
-from ..evaluation._report import shown, table_of
+from .._support.tables import shown, table_of
+from ..calibration import Calibration, load_calibration
 from ..models import SSMModel, save
 from ..reduction.calibrated import refit
 from ..selection import Scores, Selection, elimination_path, elimination_scores, prune, score, select
@@ -82,9 +82,13 @@ def _check_select_options(args: argparse.Namespace) -> None:
         args.fail("argument --ties: only with --ratio or --count")
 
 
-def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
-    if args.method == "calibrated":
-        path = elimination_path(model, load_calibration(args.calibration), feedthrough=args.feedthrough)
+def _calibration(args: argparse.Namespace) -> Calibration | None:
+    return None if args.calibration is None else load_calibration(args.calibration)
+
+
+def _scores(model: SSMModel, calibration: Calibration | None, args: argparse.Namespace) -> Scores:
+    if calibration is not None:
+        path = elimination_path(model, calibration, feedthrough=args.feedthrough)
         return elimination_scores(path, scope=args.scope)
     return score(model, args.method, allocation=args.allocation, scope=args.scope, seed=args.seed or 0)
 
@@ -92,7 +96,7 @@ def _scores(model: SSMModel, args: argparse.Namespace) -> Scores:
 def _score(args: argparse.Namespace) -> tuple[dict, Any]:
     _check_score_options(args)
     with progress("scoring"):
-        scores = _scores(load_model(args.file, args), args)
+        scores = _scores(load_model(args.file, args), _calibration(args), args)
     table = table_of(
         f"{scores.method}, {scores.allocation}", "layer", "states", "smallest", "median", "largest", "infinite"
     )
@@ -104,10 +108,10 @@ def _score(args: argparse.Namespace) -> tuple[dict, Any]:
     return {"method": scores.method, "allocation": scores.allocation, "scores": plain}, table
 
 
-def _selected(model: SSMModel, args: argparse.Namespace) -> Selection:
+def _selected(model: SSMModel, scores: Scores, args: argparse.Namespace) -> Selection:
     orders = None if args.orders is None else named_orders(model, args)
     return select(
-        _scores(model, args),
+        scores,
         ratio=args.ratio,
         count=args.count,
         threshold=args.threshold,
@@ -124,10 +128,11 @@ def _prune(args: argparse.Namespace) -> tuple[dict, Any]:
     check_output(args.output, args)
     model = load_model(args.file, args)
     with progress("pruning"):
-        selection = _selected(model, args)
+        calibration = _calibration(args)
+        selection = _selected(model, _scores(model, calibration, args), args)
         pruned = prune(model, selection)
-        if args.method == "calibrated":
-            pruned = refit(pruned, calibration=load_calibration(args.calibration), feedthrough=args.feedthrough)
+        if calibration is not None:
+            pruned = refit(pruned, calibration=calibration, feedthrough=args.feedthrough)
     before = None if is_factory(args.file) else Path(args.file).stat().st_size
     save(pruned, args.output, form=args.form)
     after = Path(args.output).stat().st_size

@@ -1,22 +1,17 @@
-"""``reduce``, ``compress`` and ``sweep``: other realisations, a smaller live network, trade-off tables."""
+"""``reduce`` and ``sweep``: other realisations, trade-off tables."""
 
 import argparse
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..calibration import load_calibration
 from ..evaluation import sweep
 from ..evaluation._on_data import OnData
-from ..evaluation._report import shown, table_of
 from ..models import SSMModel, save
-from ..networks import TorchNetwork
-from ..reduction import METHODS, compress, hankel_orders, reduce
+from ..reduction import METHODS, hankel_orders, reduce
 from ._calibrated import evaluation
 from ._live import is_factory, live, own_modules
 from ._shared import (
-    SCOPE,
     adapter_of,
     add_command,
     add_output,
@@ -25,6 +20,7 @@ from ._shared import (
     named_orders,
     natural,
     progress,
+    smaller,
 )
 
 
@@ -39,21 +35,6 @@ def add_reduce(commands: Any) -> None:
     rule.add_argument("--orders", nargs="+", metavar="N", help="states that stay: a number a layer, or LAYER=N")
     rule.add_argument("--tolerance", type=float, help="relative error of each layer (method balanced)")
     command.add_argument("--calibration", help="npz file that calibrate wrote (method balanced)")
-
-
-def add_compress(commands: Any) -> None:
-    """The command ``compress``."""
-    command = add_command(
-        commands, "compress", _compress, "a smaller network from unlabelled batches; FILE is MODULE:FUNCTION"
-    )
-    add_output(command)
-    command.add_argument("--ratio", type=float, default=0.8, help="share of the states to drop (%(default)s)")
-    command.add_argument("--method", choices=("eliminate", "sequential"), default="sequential")
-    command.add_argument("--finish", choices=("adam", "gauss_newton", "none"), default="adam", help="(%(default)s)")
-    command.add_argument("--scope", choices=("layer", "system"), default="layer", help=SCOPE)
-    command.add_argument("--min-states", type=natural, default=1, help="least number of states a layer (%(default)s)")
-    command.add_argument("--steps", type=natural, default=400, help="of the finish adam (%(default)s)")
-    command.add_argument("--seed", type=natural, default=0, help="of the sequences kept apart (%(default)s)")
 
 
 def add_sweep(commands: Any) -> None:
@@ -80,7 +61,7 @@ def _reduce(args: argparse.Namespace) -> tuple[dict, Any]:
     with progress("reducing") as move:
         small = _reduced(model, args, move)
     save(small, args.output, form=args.form)
-    return _smaller(model, small, args)
+    return smaller(model, small, args)
 
 
 def _reduced(model: SSMModel, args: argparse.Namespace, move: Any) -> SSMModel:
@@ -95,54 +76,6 @@ def _reduced(model: SSMModel, args: argparse.Namespace, move: Any) -> SSMModel:
         small = reduce(small, {name: order}, method=args.method)
         move(done, len(orders))
     return small
-
-
-def _smaller(model: SSMModel, small: SSMModel, args: argparse.Namespace) -> tuple[dict, Any]:
-    """Orders before and after."""
-    before, after = sum(model.orders.values()), sum(small.orders.values())
-    table = table_of(f"{args.file} -> {args.output}", "layer", "states before", "after")
-    for name, count in model.orders.items():
-        table.add_row(shown(name), str(count), str(small.orders[name]))
-    table.add_section()
-    table.add_row("all", str(before), f"{after} ({1 - after / before:.1%} dropped)")
-    return {"output": args.output, "orders": small.orders, "ratio": 1 - after / before}, table
-
-
-def _compress(args: argparse.Namespace) -> tuple[dict, Any]:
-    if not is_factory(args.file):
-        args.fail(f"{args.file!r} is no MODULE:FUNCTION: a function that returns (network, batches) is needed")
-    if args.finish != "adam" and args.steps != 400:
-        args.fail("argument --steps: only with --finish adam")
-    folder = not Path(args.output).suffix
-    if not folder:
-        check_output(args.output, args)
-    net, batches = (made := live(args.file, adapter_of(args))).net, made.data(args.file)
-    if folder and not isinstance(net, TorchNetwork):
-        check_output(args.output, args)  # only a PyTorch network is written as a folder; this names the suffixes
-    with own_modules():
-        result = compress(
-            net,
-            batches,
-            ratio=args.ratio,
-            method=args.method,
-            finish=None if args.finish == "none" else args.finish,
-            scope=args.scope,
-            min_states=args.min_states,
-            steps=args.steps,
-            seed=args.seed,
-            progress=sys.stderr is not None and sys.stderr.isatty(),
-        )
-    if isinstance(net, TorchNetwork) and (folder or Path(args.output).suffix == ".safetensors"):
-        from ..networks._torch_files import save_module
-
-        save_module(result.rebuild(result.model), args.output)
-    else:
-        save(result.model, args.output, form=args.form)
-    found, table = _smaller(net.model, result.model, args)
-    error, agreement = OnData(net, batches).figures(result.model)
-    said = "" if agreement is None else f"the same class on {agreement:.2%} of the sequences; "
-    table.caption = f"{said}relative output error {error:.3g} (sequences of the fit among them)"
-    return {**found, "network_error": error, "agreement": agreement}, table
 
 
 def _sweep(args: argparse.Namespace) -> tuple[dict, Any]:
@@ -165,9 +98,4 @@ def _sweep(args: argparse.Namespace) -> tuple[dict, Any]:
             seed=args.seed,
             progress=move,
         )
-    table = table_of(args.file, "method", "dropped", "states", "value")
-    for method in found.methods:
-        for row in (row for row in found.rows if row.method == method):
-            table.add_row(shown(row.method), f"{row.ratio:.1%}", str(row.states), f"{row.value:.4g}")
-        table.add_section()
-    return found.to_dict(), table
+    return found.to_dict(), found

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .._support.tables import shown, table_of
 from .._support.whole import check_place
 from ..adapters import Adapter, families
 from ..errors import UnknownNameError, WriteError
@@ -32,6 +33,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
         metavar="FLAG=VALUE",
         help="flag of the adapter that the file does not hold, such as conj_sym=true",
     )
+    command.add_argument("--root", help="name below which the layers stand, where the file holds several copies")
     command.add_argument("file", help="a checkpoint, or MODULE:FUNCTION, which returns a live network")
     return command
 
@@ -72,6 +74,17 @@ def named_orders(model: SSMModel, args: argparse.Namespace) -> dict[str, int]:
     return dict(zip(model, numbers, strict=True))
 
 
+def smaller(model: SSMModel, small: SSMModel, args: argparse.Namespace) -> tuple[dict, Any]:
+    """Orders before and after."""
+    before, after = sum(model.orders.values()), sum(small.orders.values())
+    table = table_of(f"{args.file} -> {args.output}", "layer", "states before", "after")
+    for name, count in model.orders.items():
+        table.add_row(shown(name), str(count), str(small.orders[name]))
+    table.add_section()
+    table.add_row("all", str(before), f"{after} ({1 - after / before:.1%} dropped)")
+    return {"output": args.output, "orders": small.orders, "ratio": 1 - after / before}, table
+
+
 def natural(text: str) -> int:
     """A number that is not negative, for argparse."""
     if (number := int(text)) < 0:
@@ -82,7 +95,7 @@ def natural(text: str) -> int:
 def load_model(path: str, args: argparse.Namespace) -> SSMModel:
     """The model of a file or of a live network, with the adapter that the options name."""
     adapter = adapter_of(args)
-    return live(path, adapter).net.model if is_factory(path) else load(path, adapter=adapter)
+    return live(path, adapter).net.model if is_factory(path) else load(path, adapter=adapter, root=args.root)
 
 
 def adapter_of(args: argparse.Namespace) -> Adapter | None:

@@ -147,6 +147,22 @@ class Original:
         order, lower, a_priori = self._bounds(reduced)
         return Certificate(*_peak(error, self.rtol), _h2(error), order, lower, a_priori, *self.norms)
 
+    @property
+    def has_hankel(self) -> bool:
+        """Whether a certificate has computed what `hankel` returns."""
+        return (0, 0, "scan") in self._values
+
+    def hankel(self) -> dict[str, np.ndarray]:
+        """Hankel singular values of the causal and of the reverse half, the largest of a batch at each place."""
+        found: dict[str, np.ndarray] = {}
+        for index, ssm in enumerate(self.singles):
+            for half, (label, whole) in enumerate(zip(("causal", "reverse"), _halves(ssm), strict=False)):
+                values = self._singular_values((index, half, "scan"), whole)
+                other = found.get(label, np.zeros(0))
+                long, short = (values, other) if values.size >= other.size else (other, values)
+                found[label] = np.maximum(long, np.pad(short, (0, long.size - short.size)))
+        return found
+
     def _bounds(self, reduced: DiagonalSSM) -> tuple[int, float, float]:
         """Real order, lower bound and a-priori bound of a layer, from its stable part."""
         others = [stable_part(one) for one in single_systems(reduced)]

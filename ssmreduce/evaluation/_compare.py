@@ -1,20 +1,21 @@
 """How reduced models differ from the original: on data, by a metric, and in the worst case."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from .._support.arguments import random_numbers, real_number, require_callable, require_kind, whole_number
+from .._support.tables import Report, shown, table_of
 from ..errors import ArgumentError, SelectionError, ShapeError
 from ..models import SSMModel
 from ..models._model import MODEL_ADVICE
 from ..systems import DiagonalSSM
-from ._certificates import Original
+from ._certificates import Certificate, Original
 from ._on_data import LayerErrors, OnData, add_inputs, add_noise, network_of
-from ._report import Report, compact_size, shown, table_of
+from ._report import compact_size
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class LayerComparison:
         H2 norm of the error over that of the original.
     multiple : float
         Proven peak gain of the error over :math:`\sigma_{r+1}`, which no system of that order can beat.
+    certificate : Certificate or None
+        The absolute numbers behind those three; None where nothing was certified.
     """
 
     name: str
@@ -43,6 +46,7 @@ class LayerComparison:
     peak_error: float = float("nan")
     h2_error: float = float("nan")
     multiple: float = float("nan")
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class ComparisonRow:
     agreement : float or None
         Share of the sequences on which the largest logit is the original's. None without a network, or where its
         outputs are no logits.
+    stored_bytes : int or None
+        Bytes of those arrays.
     """
 
     label: str
@@ -74,6 +80,7 @@ class ComparisonRow:
     value: float | None = None
     network_error: float | None = None
     agreement: float | None = None
+    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ def compare(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.1))
     >>> [row.states for row in sr.compare(model, {"LAST": pruned}).rows]
     [256, 230]
@@ -227,15 +234,16 @@ def compare(
         length, what = add_inputs(errors, model, inputs), "the inputs given"
     else:
         add_noise(errors, model, length, random_numbers(seed))
-    certified = _certified(model, candidates, progress) if certificates else {}
     rows = []
     for label, candidate in everyone.items():
-        layers = tuple(
-            LayerComparison(name, candidate.orders[name], errors.of(label, name), *certified.get((label, name), ()))
-            for name in model
-        )
+        orders = candidate.orders
+        layers = tuple(LayerComparison(name, orders[name], errors.of(label, name)) for name in model)
         rows.append(_row(label, candidate, layers, data, evaluate))
-    return Comparison(tuple(rows), length, seed, what)
+    comparison = Comparison(tuple(rows), length, seed, what)
+    if not certificates:
+        return comparison
+    changed = {label: candidate for label, candidate in candidates.items() if candidate is not model}
+    return certified(comparison, changed, {name: Original(ssm) for name, ssm in model.items()}, progress)
 
 
 def _check(
@@ -270,20 +278,31 @@ def _on_data(model: SSMModel, errors: LayerErrors, network: Any, batches: Any, l
     return OnData(net, batches, logits=logits, visit=visit)
 
 
-def _certified(
-    model: SSMModel, candidates: Mapping[str, SSMModel], progress: Callable[[int, int], None] | None
-) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Relative peak and H2 error and multiple by label and layer; each original layer is certified once."""
-    found: dict[tuple[str, str], tuple[float, float, float]] = {}
-    others = {label: candidate for label, candidate in candidates.items() if candidate is not model}
-    for name, ssm in model.items():
-        original = Original(ssm)
-        for label, candidate in others.items():
-            certificate = original.certificate(candidate[name])
-            found[label, name] = certificate.relative, certificate.relative_h2, certificate.multiple
+def certified(
+    comparison: Comparison,
+    candidates: Mapping[str, SSMModel],
+    originals: Mapping[str, Original],
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """The comparison with certificates; each original layer serves all candidates of the comparison."""
+    found: dict[tuple[str, str], Certificate] = {}
+    for name, original in originals.items():
+        for label, candidate in candidates.items():
+            found[label, name] = original.certificate(candidate[name])
             if progress is not None:
-                progress(len(found), len(others) * len(model))
-    return found
+                progress(len(found), len(originals) * len(candidates))
+    rows = []
+    for row in comparison.rows:
+        layers = (_with_certificate(layer, found.get((row.label, layer.name))) for layer in row.layers)
+        rows.append(replace(row, layers=tuple(layers)))
+    return replace(comparison, rows=tuple(rows))
+
+
+def _with_certificate(layer: LayerComparison, certificate: Certificate | None) -> LayerComparison:
+    if certificate is None:
+        return layer
+    errors = {"peak_error": certificate.relative, "h2_error": certificate.relative_h2}
+    return replace(layer, **errors, multiple=certificate.multiple, certificate=certificate)
 
 
 def _row(
@@ -292,7 +311,8 @@ def _row(
     error, agreement = (None, None) if data is None else data.figures(model)
     value = None if evaluate is None else real_number(evaluate(model), "what evaluate returns")
     states = sum(layer.states for layer in layers)
-    return ComparisonRow(label, states, compact_size(model), layers, value, error, agreement)
+    size = compact_size(model)
+    return ComparisonRow(label, states, size.values, layers, value, error, agreement, size.nbytes)
 
 
 def _require_fit(reduced: DiagonalSSM, original: DiagonalSSM, label: str, name: str) -> None:

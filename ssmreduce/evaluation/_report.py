@@ -1,48 +1,17 @@
-"""What a model looks like: tables for people, plain data for programs."""
+"""What a model looks like: `inspect`."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._support.arguments import require_kind
 from .._support.arrays import one_minus_abs
-from ..errors import NotRepresentableError, printable
+from .._support.tables import Report, shown, table_of
+from ..errors import NotRepresentableError
 from ..models import SSMModel, export
 from ..models._model import MODEL_ADVICE
 from ..norms import modal_hinf_norms
-
-
-class Report(ABC):
-    """Text by rich, plain data by dataclasses."""
-
-    _width = 110
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=self._width, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get().rstrip("\n")
-
-    @abstractmethod
-    def __rich__(self) -> Any:
-        """Table that rich prints."""
-
-    def to_dict(self) -> dict:
-        """Plain data for JSON; infinite numbers become None."""
-        return _finite(asdict(self))  # type: ignore[call-overload]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 @dataclass(frozen=True)
@@ -84,14 +53,15 @@ class LayerInspection:
 
 @dataclass(frozen=True)
 class Inspection(Report):
-    """What `inspect` found: the layers, the adapter, the entries of all arrays (None where no compact ones fit), and
-    which checksums of the file were verified (empty where it has none).
+    """What `inspect` found: the layers, the adapter, the entries and bytes of all arrays (None where no compact ones
+    fit), and which checksums of the file were verified (empty where it has none).
     """
 
     layers: tuple[LayerInspection, ...]
     adapter: str
     stored_values: int | None
     checksum: str = ""
+    stored_bytes: int | None = None
 
     def __rich__(self) -> Any:
         states = sum(layer.states for layer in self.layers)
@@ -113,23 +83,6 @@ class Inspection(Report):
         return table
 
 
-def shown(name: str) -> str:
-    """A name as it is printed: neither markup nor control characters."""
-    from rich.markup import escape
-
-    return escape(printable(name).replace("\n", "\\n"))
-
-
-def table_of(title: str, *headings: str) -> Any:
-    """Table whose first column folds where the terminal is narrow; numbers stay whole."""
-    from rich.table import Table
-
-    table = Table(title=shown(title))
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
-    return table
-
-
 def _few(indices: tuple[int, ...]) -> str:
     return ", ".join(map(str, indices[:6])) + (", ..." if len(indices) > 6 else "")
 
@@ -149,12 +102,13 @@ def inspect(model: SSMModel) -> Inspection:
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> sr.inspect(sr.load("examples/s5_digits/model.safetensors")).layers[0].states
+    >>> sr.inspect(sr.models.example()).layers[0].states
     64
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     layers = tuple(_inspect_layer(model, name) for name in model)
-    return Inspection(layers, repr(model.adapter), compact_size(model), model.checksum)
+    size = compact_size(model)
+    return Inspection(layers, repr(model.adapter), size.values, model.checksum, size.nbytes)
 
 
 def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
@@ -178,14 +132,18 @@ def _inspect_layer(model: SSMModel, name: str) -> LayerInspection:
     )
 
 
-def compact_size(model: SSMModel) -> int | None:
-    """Entries of the compact arrays, None where none fit."""
+class Size(NamedTuple):
+    """Of the compact arrays of a model; None where none fit."""
+
+    values: int | None
+    nbytes: int | None
+
+
+def compact_size(model: SSMModel) -> Size:
+    """Entries and bytes of the compact arrays."""
     try:
         params = export(model)
     except NotRepresentableError:
-        return None
-    return _stored_values(params)
-
-
-def _stored_values(params: Mapping[str, Any]) -> int:
-    return sum(leaf.size for leaf in params.values() if isinstance(leaf, np.ndarray))
+        return Size(None, None)
+    arrays = [leaf for leaf in params.values() if isinstance(leaf, np.ndarray)]
+    return Size(sum(array.size for array in arrays), sum(array.nbytes for array in arrays))

@@ -1,13 +1,14 @@
 """Trade-off curves: several methods at several ratios, each evaluated."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._support.arguments import described, real_number, require_callable, require_kind
+from .._support.tables import Report, shown, table_of
 from ..calibration import Calibration
 from ..calibration._moments import CALIBRATION_ADVICE
 from ..errors import ArgumentError, UnknownNameError
@@ -44,7 +45,7 @@ class SweepRow:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Report):
     """The rows of a sweep, in the order in which they were made."""
 
     rows: tuple[SweepRow, ...]
@@ -61,9 +62,13 @@ class Sweep:
             raise UnknownNameError(f"there is no method {method!r} in the sweep; it has {', '.join(self.methods)}")
         return np.array([row.ratio for row in rows]), np.array([row.value for row in rows])
 
-    def to_dict(self) -> dict:
-        """Plain data for JSON."""
-        return asdict(self)
+    def __rich__(self) -> Any:
+        table = table_of("trade-off", "method", "dropped", "states", "value")
+        for method in self.methods:
+            for row in (row for row in self.rows if row.method == method):
+                table.add_row(shown(row.method), f"{row.ratio:.1%}", str(row.states), f"{row.value:.4g}")
+            table.add_section()
+        return table
 
 
 def sweep(
@@ -112,7 +117,7 @@ def sweep(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> curve = sweep(model, lambda m: float(sr.h2_norm(m["layers.0.seq"])), methods=["last"], ratios=[0.0, 0.5])
     >>> [row.states for row in curve.rows]
     [256, 128]

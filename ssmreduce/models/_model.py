@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from .._support.arguments import require_kind
-from .._support.frozen import rebuild
+from .._support.frozen import FrozenMapping
 from .._support.trees import Params
 from ..adapters import Adapter
-from ..errors import NotRepresentableError, UnknownLayerError, UnknownNameError
+from ..errors import NotRepresentableError, UnknownNameError
 from ..systems import DiagonalSSM, System
 from ..systems._states import require_system, silence_states, take_states
 
@@ -21,7 +21,7 @@ MODEL_ADVICE = "a model is needed, as load, read, prune, reduce, ... return it"
 
 
 @dataclass(frozen=True, eq=False)
-class SSMModel(Mapping[str, Any]):
+class SSMModel(FrozenMapping[Any]):
     """Mapping from layer name to system, read on demand from the parameters of a checkpoint.
 
     Made by `load`, `read`, `prune`, ...; models are immutable, and every verb returns a new one.
@@ -50,13 +50,14 @@ class SSMModel(Mapping[str, Any]):
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> model.orders["layers.0.seq"]
     64
     >>> model["layers.0.seq"]
     DiagonalSSM(order=64, inputs=32, outputs=32, conj_sym=True, causal)
     """
 
+    whole = "the model"
     params: Mapping[str, Any]
     adapter: Adapter
     layers: tuple[str, ...]
@@ -67,6 +68,7 @@ class SSMModel(Mapping[str, Any]):
     checksum: str = ""
     _full: dict[str, System] = field(default_factory=dict, init=False, repr=False)
     _left: dict[str, System] = field(default_factory=dict, init=False, repr=False)
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("params", "keep", "systems", "metadata"):
@@ -87,6 +89,12 @@ class SSMModel(Mapping[str, Any]):
             self._full[name] = self.adapter.get(self.params, name)
         return self._full[name]
 
+    def full_size(self, name: str) -> tuple[int, int]:
+        """Number of systems of a layer as it was read, and stored states per system."""
+        if name not in self._sizes:
+            self._sizes[name] = self.adapter.sizes(self.params, name)
+        return self._sizes[name]
+
     def _take(self, name: str) -> System:
         system = self.full_system(name)
         if name not in self.keep:
@@ -96,10 +104,6 @@ class SSMModel(Mapping[str, Any]):
             index, valid = index[0], valid[0]
         return silence_states(take_states(system, index), ~valid)
 
-    __eq__ = object.__eq__  # a mapping would compare systems, which are arrays
-    __hash__ = object.__hash__
-    __reduce__ = rebuild
-
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
 
@@ -108,11 +112,6 @@ class SSMModel(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"SSMModel({len(self)} layers, {sum(self.orders.values())} states, adapter={self.adapter!r})"
-
-    def require(self, name: str) -> None:
-        """Raise `UnknownLayerError` unless the model has this layer."""
-        if name not in self.layers:
-            raise UnknownLayerError(f"there is no layer {name!r}; the model has {', '.join(self.layers)}")
 
     @property
     def orders(self) -> dict[str, int]:
@@ -139,7 +138,7 @@ class SSMModel(Mapping[str, Any]):
             ssm = self.systems[name]
             systems, n = ssm.systems, ssm.order
         else:
-            systems, n = self.adapter.sizes(self.params, name)
+            systems, n = self.full_size(name)
         keep = self.keep.get(name)
         left = np.ones((systems, n), dtype=bool)
         if keep is not None:
@@ -205,7 +204,7 @@ def replace_system(model: SSMModel, name: str, ssm: DiagonalSSM, *, valid: np.nd
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> ssm = sr.DiagonalSSM(Lambda=[0.5], B=[[1.0] * 32], C=[[1.0]] * 32, D=model["layers.0.seq"].D, conj_sym=True)
     >>> replace_system(model, "layers.0.seq", ssm).orders["layers.0.seq"]
     1
@@ -223,6 +222,7 @@ def changed(model: SSMModel, *, stale: str | None = None, **fields: Any) -> SSMM
     """The model with other fields; systems that were decoded stay decoded, but for the layer that is `stale`."""
     result = replace(model, **fields)
     result._full.update((name, system) for name, system in model._full.items() if name != stale)
+    result._sizes.update(model._sizes)
     return result
 
 
@@ -253,7 +253,7 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.prune(sr.load("examples/s5_digits/model.safetensors"), {"layers.0.seq": [3, 7]})
+    >>> model = sr.prune(sr.models.example(), {"layers.0.seq": [3, 7]})
     >>> doubled = replace(model["layers.0.seq"], C=2 * model["layers.0.seq"].C)
     >>> overwrite_states(model, "layers.0.seq", doubled).orders["layers.0.seq"]
     2
@@ -273,6 +273,14 @@ def overwrite_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
     full = replace(old, D=ssm.D, **fields)
     params = {**model.params, **model.adapter.put(model.params, name, full)}
     return changed(model, stale=name, params=params, refitted=model.refitted | {name})
+
+
+def write_states(model: SSMModel, name: str, ssm: DiagonalSSM) -> SSMModel:
+    """`overwrite_states` where the model family holds the system, else `replace_system`: for live networks."""
+    try:
+        return overwrite_states(model, name, ssm)
+    except NotRepresentableError:
+        return replace_system(model, name, ssm, valid=model.state_index(name)[1])
 
 
 def _written(
@@ -322,7 +330,7 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> pruned = sr.prune(model, {"layers.0.seq": [0, 1, 2]})
     >>> export(pruned)["layers.0.seq.B"].shape, export(pruned, form="mask")["layers.0.seq.B"].shape
     ((3, 32, 2), (64, 32, 2))
@@ -347,7 +355,7 @@ def export(model: SSMModel, *, form: str = "compact") -> Params:
 
 
 def _restricted(model: SSMModel, name: str, form: str, widest: int) -> Params:
-    systems, n = model.adapter.sizes(model.params, name)
+    systems, n = model.full_size(name)
     if form == "padded" and n < widest:
         raise NotRepresentableError(
             f"layer {name!r} has {n} states and cannot be padded to {widest}: only states that were dropped fill slots"

@@ -9,7 +9,7 @@ from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
 from ._numpy import NumpyNetwork
-from ._protocol import NETWORK_ADVICE, RECORD, Gradients, Network, Pullback, network, register
+from ._protocol import RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
 from ._torch import TorchNetwork
@@ -22,18 +22,19 @@ _LAZY = {
     "FlaxNetwork": "_flax_network",
     "NnxLayer": "_nnx_network",
     "NnxNetwork": "_nnx_network",
+    "PerLayerMamba2ForCausalLM": "_per_layer",
+    "PerLayerMambaForCausalLM": "_per_layer",
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
     "describe": "_torch_files",
-    "empty_layer": "_torch_layers",
+    "empty_layer": "_torch_calls",
     "restore": "_torch_files",
     "save_module": "_torch_files",
 }
 """Names that need a framework -> the file that imports it."""
 
 __all__ = [
-    "NETWORK_ADVICE",
     "RECORD",
     "Gradients",
     "Network",

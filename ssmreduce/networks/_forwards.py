@@ -8,7 +8,7 @@ layer it calls `tap`, if given, with the layer's name and input: so `NumpyNetwor
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import erf, expit, log_softmax
+import scipy
 
 from ..models import SSMModel
 from ..responses import simulate
@@ -22,13 +22,13 @@ def _gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 def _gelu(x: np.ndarray) -> np.ndarray:
     """GELU in its exact form, as in PyTorch."""
-    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+    return 0.5 * x * (1 + scipy.special.erf(x / np.sqrt(2)))
 
 
 def _glu(x: np.ndarray) -> np.ndarray:
     """Gated linear unit over the last axis."""
     value, gate = np.split(x, 2, axis=-1)
-    return value * expit(gate)
+    return value * scipy.special.expit(gate)
 
 
 def _layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def _batch_norm(
 def _s5_gate(x: np.ndarray, y: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
     """After the system of a pre-norm S5 block: GELU, half GLU, residual."""
     g = _gelu_tanh(y)
-    return x + g * expit(g @ weight + bias)
+    return x + g * scipy.special.expit(g @ weight + bias)
 
 
 def s5_digits(model: SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:
@@ -78,7 +78,7 @@ def s5_digits(model: SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.n
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> s5_digits(model, np.zeros((2, 64, 1))).shape
     (2, 10)
     """
@@ -114,7 +114,7 @@ def s5_flax(model: SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.nda
         norm = (p[f"{stats}/mean"], p[f"{stats}/var"], p[f"{layer}/norm/scale"], p[f"{layer}/norm/bias"])
         y = _layer(name, ssm, _batch_norm(x, *norm), tap)
         x = _s5_gate(x, y, p[f"{layer}/out2/kernel"], p[f"{layer}/out2/bias"])
-    return log_softmax(x.mean(1) @ p["params/decoder/kernel"] + p["params/decoder/bias"], axis=-1)
+    return scipy.special.log_softmax(x.mean(1) @ p["params/decoder/kernel"] + p["params/decoder/bias"], axis=-1)
 
 
 def s4d_minimal(model: SSMModel, x: np.ndarray, *, tap: Tap | None = None) -> np.ndarray:

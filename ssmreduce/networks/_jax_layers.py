@@ -1,6 +1,12 @@
-"""The arithmetic of the drop-in layers of Flax and Equinox: pure functions of real parameters."""
+"""The arithmetic of the drop-in layers of Flax and Equinox: pure functions of real parameters.
+
+They are compiled as a whole, also where the user's code runs operation by operation: there JAX would trace and compile
+each operation of a layer by itself.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -26,15 +32,19 @@ def matrices(structure: Structure, parameters: Mapping[str, jax.Array]) -> Matri
     """Complex matrices of real parameters; see `real_parameters`."""
     p = {name: jnp.asarray(value) for name, value in parameters.items()}
     kind = p["B"].dtype
-    modulus = jnp.exp(-jnp.asarray(structure.side, kind) * jnp.exp(p["log_rate"]))
-    angle = p["angle"] * jnp.asarray(structure.unit, kind)
-    return Matrices(
-        jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle)),
-        _complex(p["B"]),
-        _complex(p["C"]),
-        _complex(p["C_reverse"]) if structure.bidirectional else None,
-        p["D"],
-    )
+    reverse = p["C_reverse"] if structure.bidirectional else None
+    poles = p["log_rate"], p["angle"], jnp.asarray(structure.side, kind), jnp.asarray(structure.unit, kind)
+    return _matrices(poles, p["B"], p["C"], reverse, p["D"])
+
+
+@jax.jit
+def _matrices(
+    poles: tuple[jax.Array, ...], B: jax.Array, C: jax.Array, C_reverse: jax.Array | None, D: jax.Array
+) -> Matrices:
+    log_rate, angle, side, unit = poles
+    modulus, angle = jnp.exp(-side * jnp.exp(log_rate)), angle * unit
+    Lambda = jax.lax.complex(modulus * jnp.cos(angle), modulus * jnp.sin(angle))
+    return Matrices(Lambda, _complex(B), _complex(C), None if C_reverse is None else _complex(C_reverse), D)
 
 
 def respond(
@@ -43,6 +53,13 @@ def respond(
     """Outputs (..., L, s * p) of inputs (..., L, s * m), and the state (..., N, 2) after them where it is carried."""
     u = jnp.asarray(u)
     _check(structure, u, state, carry)
+    return _respond(replace(structure, unit=(), side=()), system, u, state, carry)
+
+
+@partial(jax.jit, static_argnames=("structure", "carry"))
+def _respond(
+    structure: Structure, system: Matrices, u: jax.Array, state: jax.Array | None, carry: bool
+) -> tuple[jax.Array, jax.Array | None]:
     lead = u.shape[:-2]
     groups, order = _groups(structure)
     v = u.astype(system.D.dtype).reshape(*u.shape[:-1], structure.systems, structure.inputs)

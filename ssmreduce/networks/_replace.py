@@ -43,13 +43,13 @@ def replace_layers(module: Any, model: SSMModel, *, inplace: bool = False, batch
 
     Examples
     --------
-    >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> module = s5_digits()
+    >>> import ssmreduce as sr, torch
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer)
     >>> model = sr.network(module).model
     >>> small = replace_layers(module, sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5)))
-    >>> small.layers[0].seq
-    SSMLayer(states=61, inputs=32, outputs=32)
+    >>> small[1]
+    SSMLayer(states=32, inputs=32, outputs=32)
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
     net = network(module, adapter=model.adapter, **options)

@@ -1,6 +1,7 @@
 """Selective mixers of live PyTorch networks: found, read, and replaced by reduced ones."""
 
 import copy
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,12 @@ def selective_mixers(module: Any) -> dict[str, Any]:
         for name, child in module.named_modules()
         if isinstance(child, SelectiveMixer) or all(hasattr(child, mark) for mark in MARKS)
     }
+
+
+def has_mixers(obj: Any) -> bool:
+    """Whether an object is a live PyTorch module with Mamba-1 or Mamba-2 mixers; PyTorch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(obj, torch.nn.Module) and bool(selective_mixers(obj))
 
 
 def mixer_layer(mixer: Any) -> SelectiveSSM:

@@ -66,10 +66,11 @@ class TorchNetwork(Network):
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import s5_digits
-    >>> net = sr.network(s5_digits())
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer)
+    >>> net = sr.network(module)
     >>> net.outputs(net.model, torch.zeros(2, 64, 1)).shape
-    (2, 10)
+    (2, 64, 32)
     """
 
     differentiable = True
@@ -232,7 +233,7 @@ class TorchNetwork(Network):
         for name, seen in before.items():
             self._places[name], old = self._places[name].told(self.base[name], seen), self._places[name]
             before[name] = seen.turned(
-                bool(self._places[name].channels_first) and not old.channels_first, kernel=old.call == "kernel"
+                bool(self._places[name].channels_first) and not old.channels_first, kernel=old.is_kernel
             )
         self._place(self.base)
         _, after = self._recorded(self._state["shadow"], batch)

@@ -136,14 +136,15 @@ def checked_alone(module: Any, place: Place, model: SSMModel) -> Place:
     if isinstance(layer, SSMLayer) or isinstance(getattr(layer, "kernel", None), SSMLayer):
         return place
     try:
-        if place.call == "kernel":
+        if place.is_kernel:
             length = 64
             with torch.no_grad():
-                kernel = on_host(submodule(module, place.target)(L=length))
+                kernel = submodule(module, place.target)(L=length)
+            kernel = on_host(kernel[0] if isinstance(kernel, tuple) else kernel)
             seen = Recorded(np.zeros((1, length, ssm.inputs)), kernel, pair=False)
             impulse = np.zeros((length, ssm.systems))
             impulse[0] = 1.0
-            ours = simulate(_without_feedthrough(ssm), impulse).T
+            ours = simulate(_without_feedthrough(ssm), impulse).reshape(length, ssm.systems, -1).T.reshape(kernel.shape)
             compare(place, seen, Recorded(seen.u, ours, pair=False), model.adapter)
             return place
         if place.call == "s5_pytorch":

@@ -1,15 +1,14 @@
 """Drop-in PyTorch layers: one diagonal system in real parameters, trainable, with the call of the layer it replaces."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from ..errors import ArgumentError, NotCausalError, ShapeError, UnknownNameError
+from ..errors import ArgumentError, NotCausalError, ShapeError
 from ..systems import DiagonalSSM
 from ._flat import Structure, is_diagonal, real_parameters, system_of
-from ._torch_run import Matrices, impulse_response, run_matrices
+from ._torch_run import Matrices, run_matrices
 
 
 class SSMLayer(torch.nn.Module):
@@ -47,6 +46,8 @@ class SSMLayer(torch.nn.Module):
     Give these parameters no weight decay, except for `D` and `C`: see the guide on networks.
     """
 
+    call: ClassVar[str] = "plain"  # name of the way in which it is called, in descriptions
+    step_scale: float | None = None  # that the network passes on, in s5-pytorch and S4
     log_rate: torch.Tensor
     angle: torch.Tensor
     B: torch.Tensor
@@ -129,7 +130,7 @@ class SSMLayer(torch.nn.Module):
         """Keyword arguments of `empty_layer` that make a layer of the same shape; plain data for JSON."""
         structure = self.structure()
         found = {
-            "call": next(name for name, cls in LAYERS.items() if cls is type(self)),
+            "call": self.call,
             "counts": list(structure.counts),
             "inputs": self.inputs,
             "outputs": self.outputs,
@@ -138,13 +139,30 @@ class SSMLayer(torch.nn.Module):
             "channels_first": self.channels_first,
             "dtype": str(self.B.dtype).removeprefix("torch."),
         }
-        return found | ({"step_scale": self.step_scale} if isinstance(self, S5PyTorchLayer) else {})
+        return found if self.step_scale is None else {**found, "step_scale": self.step_scale}
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""
         many = f"systems={self.systems}, " if self.systems > 1 else ""
         kind = ", bidirectional" if self.bidirectional else ""
         return f"{many}states={self.states}, inputs={self.inputs}, outputs={self.outputs}{kind}"
+
+    def _check_scale(self, scale: Any) -> None:
+        """Refuse another scale of the steps than the one that the system was read with."""
+        if torch.compiler.is_compiling():
+            return
+        if isinstance(scale, torch.Tensor):
+            functorch = torch._C._functorch
+            while functorch.is_batchedtensor(scale):
+                scale = functorch.get_unwrapped(scale)
+            fits = bool((scale == self.step_scale).all())
+        else:
+            fits = scale == self.step_scale
+        if not fits:
+            raise ArgumentError(
+                f"this layer was discretised with a step scaled by {self.step_scale}, and the network calls it with "
+                "another: read it with adapter=adapters.S5PyTorch(step_scale=...), or S4Block(rate=...)"
+            )
 
     # ---------------------------------------------------------------- running
 
@@ -194,136 +212,3 @@ class SSMLayer(torch.nn.Module):
         """One sample: outputs (batch, width) of inputs (batch, width), and the next state (batch, N, 2)."""
         y, state = self.run(u.unsqueeze(-2), state, carry=True)  # type: ignore[assignment]
         return y.squeeze(-2), state
-
-
-class PairLayer(SSMLayer):
-    """With the call of S4D-like layers: returns the outputs and None for a state."""
-
-    def forward(self, u: torch.Tensor, **ignored: Any) -> tuple[torch.Tensor, None]:  # type: ignore[override]
-        """See `SSMLayer.forward`."""
-        return super().forward(u), None
-
-
-class S5PyTorchLayer(SSMLayer):
-    """With the call of ``S5SSM`` of the package s5-pytorch."""
-
-    step_scale: float = 1.0
-
-    def forward(
-        self, signal: torch.Tensor, step_scale: Any = 1.0, state: Any = None, return_state: bool = False
-    ) -> Any:
-        """Outputs (L, width) of a signal (L, width), and the state where it is asked for."""
-        self._check_scale(step_scale)
-        y, last = self.run(signal, state, carry=return_state)
-        return (y, last) if return_state else y
-
-    def forward_rnn(
-        self, signal: torch.Tensor, prev_state: torch.Tensor, step_scale: Any = 1.0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One sample; see `SSMLayer.step`."""
-        self._check_scale(step_scale)
-        return self.step(signal, prev_state)
-
-    def _check_scale(self, scale: Any) -> None:
-        if torch.compiler.is_compiling():
-            return
-        if isinstance(scale, torch.Tensor):
-            functorch = torch._C._functorch
-            while functorch.is_batchedtensor(scale):
-                scale = functorch.get_unwrapped(scale)
-            fits = bool((scale == self.step_scale).all())
-        else:
-            fits = scale == self.step_scale
-        if not fits:
-            raise ArgumentError(
-                f"this layer was discretised with step_scale={self.step_scale}, and the network calls it with another; "
-                "read it with adapter=adapters.S5PyTorch(step_scale=...)"
-            )
-
-
-class LRULayer(SSMLayer):
-    """With the call of the LRU of lru-reduction and of LRU-pytorch."""
-
-    def forward(self, input: torch.Tensor, state: Any = None, mode: str = "scan") -> torch.Tensor:
-        """Outputs (batch, L, width) of inputs (batch, L, width)."""
-        if state is None:
-            return super().forward(input)
-        start = torch.view_as_real(state) if state.is_complex() else state
-        if input.ndim == 3 and start.ndim == 2:
-            start = start.expand(input.shape[0], *start.shape)
-        return self.run(input, start)[0]
-
-
-class KernelLayer(SSMLayer):
-    """In place of the child that gives the convolution kernel of an S4D layer; the layer itself has D."""
-
-    def __init__(self, ssm: DiagonalSSM, **options: Any) -> None:
-        super().__init__(ssm, **options)
-        if ssm.inputs > 1 or ssm.outputs > 1 or ssm.bidirectional:
-            raise ArgumentError(f"a convolution kernel is of causal systems of one input and output, not of {ssm!r}")
-        self.register_parameter("D", None)
-
-    def forward(self, L: int, **ignored: Any) -> torch.Tensor:  # type: ignore[override]
-        """Kernel (width, L)."""
-        Lambda, B, C, _, _ = self.matrices()
-        return impulse_response(Lambda, B, C, self.owner, self.systems, L)
-
-
-LAYERS: dict[str, type[SSMLayer]] = {
-    "plain": SSMLayer,
-    "pair": PairLayer,
-    "s5_pytorch": S5PyTorchLayer,
-    "lru": LRULayer,
-    "kernel": KernelLayer,
-}
-"""The calls that are known, by the names under which files remember them."""
-
-
-def empty_layer(
-    *,
-    call: str,
-    counts: Sequence[int],
-    inputs: int,
-    outputs: int,
-    bidirectional: bool = False,
-    diagonal: bool = True,
-    channels_first: bool = False,
-    dtype: str = "float32",
-    step_scale: float = 1.0,
-) -> SSMLayer:
-    """A drop-in layer of a shape, for weights that are loaded into it.
-
-    Parameters
-    ----------
-    call : {"plain", "pair", "s5_pytorch", "lru", "kernel"}
-        How the layer is called.
-    counts : sequence of int
-        States of each system; one number for a layer that is one system.
-    inputs, outputs : int
-        Of each system.
-    bidirectional, diagonal, channels_first : bool
-        `diagonal`: D is a vector.
-    dtype : {"float32", "float64"}
-    step_scale : float
-        That the network passes on, in s5-pytorch.
-
-    Raises
-    ------
-    UnknownNameError
-        Another call.
-    """
-    if call not in LAYERS:
-        raise UnknownNameError(f"there is no call {call!r}; choose from {', '.join(LAYERS)}")
-    s, n = len(counts), max(counts, default=0)
-    valid = np.arange(n) < np.asarray(counts)[:, None]
-    fill = np.where(valid, 0.5, 0.0)
-    D = np.zeros((s, outputs, inputs)) + (0.0 if diagonal or inputs != outputs else 1.0)
-    reverse = np.zeros((s, outputs, n)) if bidirectional else None
-    ssm = DiagonalSSM(fill, np.zeros((s, n, inputs)), np.zeros((s, outputs, n)), D, reverse)
-    if s == 1:
-        halves = None if reverse is None else reverse[0]
-        ssm = DiagonalSSM(fill[0], ssm.B[0], ssm.C[0], D[0], halves)
-    layer = LAYERS[call](ssm, valid=valid, channels_first=channels_first, dtype=getattr(torch, dtype))
-    if isinstance(layer, S5PyTorchLayer):
-        layer.step_scale = step_scale
-    return layer

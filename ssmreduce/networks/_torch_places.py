@@ -11,7 +11,7 @@ import array_api_compat
 import numpy as np
 import torch
 
-from ..adapters import LRU, S4D, Adapter, S5PyTorch
+from ..adapters import LRU, Adapter, S5PyTorch
 from ..errors import ArgumentError, ShapeError, UnknownLayerError
 from ..models import SSMModel
 from ..responses import simulate
@@ -19,7 +19,8 @@ from ..systems import DiagonalSSM
 from ._capture import _first, _joined, _unmapped
 from ._flat import feedthrough, flatten_states
 from ._protocol import Gradients
-from ._torch_layers import LAYERS, S5PyTorchLayer, SSMLayer
+from ._torch_calls import LAYERS, KernelLayer
+from ._torch_layers import SSMLayer
 
 Calls = dict[str, tuple[list[np.ndarray], list[Any]]]
 """Layer name -> inputs of its calls and what its swapped part returned."""
@@ -57,16 +58,16 @@ class Place:
         old = submodule(module, self.target)
         if not trainable and isinstance(old, SSMLayer) and old.holds(ssm, valid):
             old.give(_tensors(ssm, valid, real))
-            if self.call == "kernel":
-                submodule(module, self.name)._parameters["D"] = torch.nn.Parameter(old.matrices()[4].detach())
+            if self.is_kernel:
+                self._give_feedthrough(module, old.matrices()[4].detach())
             return module
         layer = LAYERS[self.call](ssm, valid=valid, channels_first=bool(self.channels_first), **real)
-        if isinstance(layer, S5PyTorchLayer):
-            layer.step_scale = getattr(model.adapter, "step_scale", 1.0)
+        scale = getattr(model.adapter, "step_scale", getattr(model.adapter, "rate", None))
+        if layer.step_scale is not None and scale is not None:
+            layer.step_scale = scale
         layer.train(old.training)
-        if self.call == "kernel":
-            D = torch.as_tensor(feedthrough(ssm).copy(), **real)
-            submodule(module, self.name)._parameters["D"] = torch.nn.Parameter(D)
+        if self.is_kernel:
+            self._give_feedthrough(module, torch.as_tensor(feedthrough(ssm).copy(), **real))
         if not trainable:
             layer.requires_grad_(False)
             layer.give(_tensors(ssm, valid, real))
@@ -76,13 +77,24 @@ class Place:
         submodule(module, parent or ".")._modules[leaf] = layer
         return module
 
+    @property
+    def is_kernel(self) -> bool:
+        """Whether a child that gives the kernel is swapped, and the layer keeps D."""
+        return self.call in ("kernel", "channel_kernel")
+
+    def _give_feedthrough(self, module: Any, D: torch.Tensor) -> None:
+        """Put D into the layer around a kernel; (channels, s) where it has channels."""
+        if self.call == "channel_kernel":
+            D = D[None] if D.ndim == 1 else D[..., 0].T
+        submodule(module, self.name)._parameters["D"] = torch.nn.Parameter(D)
+
     def leaves(self, module: Any) -> dict[str, torch.Tensor]:
         """Tensors of the placed system, to be differentiated in."""
         Lambda, B, C, C_reverse, D = submodule(module, self.target).matrices()
         tensors = {"Lambda": Lambda, "B": B, "C": C}
         if C_reverse is not None:
             tensors["C_reverse"] = C_reverse
-        tensors["D"] = submodule(module, self.name)._parameters["D"] if self.call == "kernel" else D
+        tensors["D"] = submodule(module, self.name)._parameters["D"] if self.is_kernel else D
         return tensors
 
     def gradients(self, model: SSMModel, found: Mapping[str, torch.Tensor | None]) -> Gradients:
@@ -106,7 +118,9 @@ class Place:
         D = np.zeros((systems, p, m))
         if found["D"] is not None:
             given = found["D"].cpu().double().numpy()
-            if given.ndim == 1:
+            if self.call == "channel_kernel":
+                D = given.T[..., None]
+            elif given.ndim == 1:
                 np.einsum("sii->si", D)[...] = given.reshape(systems, -1)
             else:
                 D = given
@@ -138,8 +152,8 @@ class Place:
     def joined(self, inputs: list[np.ndarray], outputs: list[tuple[np.ndarray, bool]]) -> "Recorded":
         """The calls of one pass, sequences along the first axis and channels along the last where that is known."""
         u = _joined(inputs, self.name)
-        y = outputs[0][0] if self.call == "kernel" else _joined([array for array, _ in outputs], self.name)
-        return Recorded(u, y, outputs[0][1]).turned(bool(self.channels_first), kernel=self.call == "kernel")
+        y = outputs[0][0] if self.is_kernel else _joined([array for array, _ in outputs], self.name)
+        return Recorded(u, y, outputs[0][1]).turned(bool(self.channels_first), kernel=self.is_kernel)
 
     def told(self, ssm: DiagonalSSM, seen: "Recorded") -> "Place":
         """The place with what a pass of the original has told: the order of the axes, and a returned state."""
@@ -148,9 +162,9 @@ class Place:
         call = "pair" if seen.pair and self.call == "plain" else self.call
         if self.channels_first is not None:
             return replace(self, call=call)
-        last = seen.u.shape[-1] == width and (self.call == "kernel" or seen.y.shape[-1] == height)
-        first = seen.u.shape[-2] == width and (self.call == "kernel" or seen.y.shape[-2] == height)
-        if last and first and self.call == "kernel":
+        last = seen.u.shape[-1] == width and (self.is_kernel or seen.y.shape[-1] == height)
+        first = seen.u.shape[-2] == width and (self.is_kernel or seen.y.shape[-2] == height)
+        if last and first and self.is_kernel:
             raise ArgumentError(
                 f"layer {self.name!r} takes inputs of shape {seen.u.shape}, and either axis may be that of the "
                 "channels: give channels_first=True or False"
@@ -218,7 +232,7 @@ def place_of(module: Any, name: str, adapter: Any, channels_first: bool | None) 
     """Place of a layer, with all checks that need no batch."""
     layer = submodule(module, name)
     target, call = name, _call_of(layer, adapter)
-    if call == "kernel":
+    if call in ("kernel", "channel_kernel"):
         target = "kernel" if name == "." else f"{name}.kernel"
         channels_first = getattr(layer, "transposed", None) if channels_first is None else channels_first
     if isinstance(layer, SSMLayer):
@@ -233,12 +247,13 @@ def place_of(module: Any, name: str, adapter: Any, channels_first: bool | None) 
 def _call_of(layer: Any, adapter: Adapter) -> str:
     """How a layer is called."""
     if isinstance(layer, SSMLayer):
-        return next(name for name, cls in LAYERS.items() if cls is type(layer))
+        return layer.call
     child = getattr(layer, "kernel", None)
-    if isinstance(child, LAYERS["kernel"]):
-        return "kernel"
-    if isinstance(child, torch.nn.Module) and isinstance(adapter, S4D) and "L" in _parameters_of(child.forward):
-        return "kernel"
+    if isinstance(child, KernelLayer):
+        return child.call
+    kernel = next((call.kernel for call in adapter.calls if call.framework == "torch" and call.kernel), None)
+    if kernel and isinstance(child, torch.nn.Module) and "L" in _parameters_of(child.forward):
+        return "kernel" if kernel.axes == "hl" else "channel_kernel"
     if isinstance(adapter, S5PyTorch) and "step_scale" in _parameters_of(layer.forward):
         return "s5_pytorch"
     if isinstance(adapter, LRU) and "state" in _parameters_of(layer.forward):

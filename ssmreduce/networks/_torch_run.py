@@ -65,7 +65,7 @@ def _feedthrough_of(D: torch.Tensor, u: torch.Tensor, systems: int) -> torch.Ten
 def impulse_response(
     Lambda: torch.Tensor, B: torch.Tensor, C: torch.Tensor, owner: torch.Tensor, systems: int, length: int
 ) -> torch.Tensor:
-    """Re(sum c b lambda^t) of systems of one input and output, shape (s, L): powers in double precision."""
+    """Re(sum c b lambda^t) of systems of one input, shape (s, p, L): powers in double precision."""
     wide = Lambda.dtype if Lambda.device.type == "mps" else torch.float64
     re, im = Lambda.to(wide).unbind(-1)
     t = torch.arange(length, dtype=wide, device=Lambda.device)
@@ -73,10 +73,10 @@ def impulse_response(
     log_modulus = 0.5 * torch.log(torch.clamp(re * re + im * im, min=tiny))
     modulus = torch.exp(log_modulus[:, None] * t)
     angle = torch.atan2(im, torch.where((re == 0) & (im == 0), torch.ones_like(re), re))[:, None] * t
-    (b_re, b_im), (c_re, c_im) = B[:, 0].to(wide).unbind(-1), C[:, 0].to(wide).unbind(-1)
-    g_re, g_im = (b_re * c_re - b_im * c_im)[:, None], (b_re * c_im + b_im * c_re)[:, None]
-    terms = modulus * (g_re * torch.cos(angle) - g_im * torch.sin(angle))
-    return terms.new_zeros(systems, length).index_add(0, owner, terms).to(B.dtype)
+    (b_re, b_im), (c_re, c_im) = B.to(wide).unbind(-1), C.to(wide).unbind(-1)
+    g_re, g_im = (b_re * c_re - b_im * c_im)[..., None], (b_re * c_im + b_im * c_re)[..., None]
+    terms = g_re * (modulus * torch.cos(angle))[:, None] - g_im * (modulus * torch.sin(angle))[:, None]
+    return terms.new_zeros(systems, *terms.shape[1:]).index_add(0, owner, terms).to(B.dtype)
 
 
 def _convolved(matrices: Matrices, u: torch.Tensor, owner: torch.Tensor, systems: int) -> torch.Tensor:
@@ -84,8 +84,8 @@ def _convolved(matrices: Matrices, u: torch.Tensor, owner: torch.Tensor, systems
     Lambda, B, C, C_reverse, _ = matrices
     length = u.shape[1]
     transformed = torch.fft.rfft(u, n=2 * length, dim=1)
-    kernel = torch.fft.rfft(impulse_response(Lambda, B, C, owner, systems, length), n=2 * length)
+    kernel = torch.fft.rfft(impulse_response(Lambda, B, C, owner, systems, length)[:, 0], n=2 * length)
     if C_reverse is not None:  # the same kernel backwards is its conjugate on the circle
-        back = impulse_response(Lambda, B, C_reverse, owner, systems, length)
+        back = impulse_response(Lambda, B, C_reverse, owner, systems, length)[:, 0]
         kernel = kernel + torch.fft.rfft(back, n=2 * length).conj()
     return torch.fft.irfft(transformed * kernel.T, n=2 * length, dim=1)[:, :length]

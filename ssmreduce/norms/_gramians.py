@@ -241,7 +241,7 @@ def cauchy_factor(Lambda: Array, rows: Array, *, threads: int | None = None) -> 
     from . import _cauchy
 
     n, m = rows.shape[-2:]
-    count = int(np.prod(Lambda.shape[:-1], dtype=int))
+    count = math.prod(Lambda.shape[:-1])
     poles, gaps = (np.ascontiguousarray(a).reshape(count, n) for a in (Lambda, gaps))
     work = np.array(rows, dtype=np.complex128, order="C").reshape(count, n, m)
     factor = np.empty((len(poles), n, n), dtype=np.complex128)

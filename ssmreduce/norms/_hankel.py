@@ -1,6 +1,5 @@
 """Hankel singular values and the Hankel norm of causal systems."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -107,7 +106,7 @@ def hankel_singular_values(
 def _values(ssm: DiagonalSSM, form: str, accuracy: str, threads: int | None) -> Array:
     if not isinstance(ssm.Lambda, np.ndarray):
         return _factored(ssm.Lambda, ssm.B, output_matrix(ssm, form), ssm.kappa)
-    n, count = ssm.order, math.prod(ssm.batch)
+    n, count = ssm.order, ssm.systems
     arrays = (ssm.Lambda, ssm.B, ssm.C, output_matrix(ssm, form))
     Lambda, B, stored, C = (a.reshape(count, *a.shape[len(ssm.batch) :]) for a in arrays)
 

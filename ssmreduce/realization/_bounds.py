@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import fft
+import scipy
 
 _OVERSAMPLING = 16
 _EPS = float(np.finfo(np.float64).eps)
@@ -12,8 +12,8 @@ _EPS = float(np.finfo(np.float64).eps)
 def fir_peak_gain(samples: np.ndarray) -> tuple[float, float]:
     """Lower and upper bound of the largest singular value of ``sum_k h_k exp(-i k w)`` over w; (p, m, L)."""
     length = samples.shape[-1]
-    points = fft.next_fast_len(_OVERSAMPLING * length, real=True)
-    spectrum = np.moveaxis(fft.rfft(samples, points), -1, 0)
+    points = scipy.fft.next_fast_len(_OVERSAMPLING * length, real=True)
+    spectrum = np.moveaxis(scipy.fft.rfft(samples, points), -1, 0)
     if spectrum.shape[1] == 1 or spectrum.shape[2] == 1:
         lower = float(np.sqrt((np.abs(spectrum) ** 2).sum((1, 2)).max()))
     else:

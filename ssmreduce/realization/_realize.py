@@ -9,6 +9,7 @@ from .._support.arrays import as_double
 from ..errors import OptionError, ShapeError, UnattainableError
 from ..norms import peak_gain
 from ..systems import DiagonalSSM
+from ..systems._diagonalise import Eigensystem
 from ._bounds import fir_peak_gain
 from ._hankel_matrix import HankelMatrix, leading_triplets
 
@@ -215,12 +216,7 @@ def _system(section: _Section, order: int) -> _System:
     p, m = kernel.shape[:2]
     root = np.sqrt(section.values[:order])
     A = section.shifted[:order, :order] / root[:, None] / root
-    poles, T = np.linalg.eig(A) if order else (np.zeros(0), np.zeros((0, 0)))
-    C = (section.U[:p, :order] * root) @ T
-    B = np.linalg.solve(T, (section.V[:m, :order] * root).T) if order else np.zeros((0, m))
-    kept = poles.imag >= 0.0
-    poles, C, B = poles[kept].astype(complex), C[:, kept] + 0j, B[kept] + 0j
-    C[:, poles.imag == 0.0] /= 2.0
+    poles, B, C = Eigensystem.of(A).states((section.V[:m, :order] * root).T, section.U[:p, :order] * root)
     size = np.abs(poles)
     inside = np.clip(np.where(size > 1.0, 1.0 / np.maximum(size, 1.0), size), _LEAST_POLE, _LARGEST_POLE)
     moved = inside != size

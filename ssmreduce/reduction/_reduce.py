@@ -85,7 +85,7 @@ def reduce(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> keep = sr.select(sr.score(model, "last"), ratio=0.5)
     >>> reduced = reduce(model, keep.orders, method="balanced")
     >>> sum(keep.orders.values()), sum(reduced.orders.values())

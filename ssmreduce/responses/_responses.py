@@ -193,7 +193,7 @@ def _layer(ssm: DiagonalSSM, u: Array) -> Layer:
     xp = namespace(u)
 
     def flat(value: Array, dtype: object) -> Array:
-        return xp.astype(xp.reshape(value, (prod(ssm.batch), *value.shape[len(ssm.batch) :])), dtype)
+        return xp.astype(xp.reshape(value, (ssm.systems, *value.shape[len(ssm.batch) :])), dtype)
 
     kind = _complex(u)
     reverse = None if ssm.C_reverse is None else flat(ssm.C_reverse * ssm.kappa, kind)
@@ -211,7 +211,7 @@ def _flat_state(ssm: DiagonalSSM, u: Array, value: Array | None, name: str) -> A
     """State as (rows, systems, n) in the precision of the input; zeros by default."""
     xp = namespace(u)
     lead = tuple(u.shape[:-2])
-    shape = (prod(lead), prod(ssm.batch), ssm.order)
+    shape = (prod(lead), ssm.systems, ssm.order)
     if value is None:
         return xp.zeros(shape, dtype=_complex(u), device=array_api_compat.device(u))
     namespace(u, value)  # arrays of one library, or lists
@@ -233,7 +233,7 @@ def _checked_input(ssm: DiagonalSSM, u: Array) -> Array:
     if isinstance(ssm.Lambda, np.ndarray):
         u = numbers_of(u, "u")
         u = u if u.dtype in (np.float32, np.float64) else as_double(u, complex_=False, name="u")
-    width = prod(ssm.batch) * ssm.inputs
+    width = ssm.systems * ssm.inputs
     if u.ndim < 2 or u.shape[-2] < 1 or u.shape[-1] != width:
         raise ShapeError(f"u has shape {tuple(u.shape)}; expected (..., L, {width}) with L >= 1")
     if u.dtype not in (xp.float32, xp.float64):

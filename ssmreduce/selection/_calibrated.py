@@ -1,13 +1,12 @@
 """Calibrated scores: what each state costs on the data when states leave one by one at the least exact cost."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from .._support.arguments import require_kind
-from .._support.frozen import rebuild
+from .._support.frozen import LayerMapping
 from ..calibration import Calibration
 from ..calibration._moments import CALIBRATION_ADVICE
 from ..errors import SelectionError, UnknownLayerError, UnknownNameError
@@ -41,28 +40,11 @@ class LayerPath:
 
 
 @dataclass(frozen=True, eq=False)
-class EliminationPath(Mapping[str, LayerPath]):
+class EliminationPath(LayerMapping[LayerPath]):
     """Elimination paths by layer; made by `elimination_path`."""
 
+    whole = "the path"
     by_layer: Mapping[str, LayerPath]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
-
-    __eq__ = object.__eq__  # a mapping would compare arrays
-    __hash__ = object.__hash__
-    __reduce__ = rebuild
-
-    def __getitem__(self, name: str) -> LayerPath:
-        if name not in self.by_layer:
-            raise UnknownLayerError(f"the path has no layer {name!r}; it has {', '.join(self.by_layer)}")
-        return self.by_layer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_layer)
-
-    def __len__(self) -> int:
-        return len(self.by_layer)
 
 
 def elimination_path(
@@ -116,7 +98,7 @@ def elimination_path(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> path = elimination_path(model, sr.calibrate(model, dict.fromkeys(model, u)))
     >>> path["layers.0.seq"].order.shape

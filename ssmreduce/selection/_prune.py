@@ -42,7 +42,7 @@ def prune(model: SSMModel, keep: Selection | Mapping[str, np.ndarray]) -> SSMMod
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> keep = sr.select(sr.score(model, "last"), ratio=0.5)
     >>> prune(model, keep)
     SSMModel(4 layers, 128 states, adapter=S5(conj_sym=True, discretization='zoh', clip_eigs=False, step_rescale=1.0))
@@ -69,7 +69,7 @@ def _original(model: SSMModel, name: str, indices: np.ndarray) -> np.ndarray:
     if np.unique(given).size != given.size:
         raise SelectionError(f"layer {name!r}: an index is given twice")
     given = given[valid.ravel()[given]]  # slots of a system with fewer states than the largest hold none
-    order = model.adapter.sizes(model.params, name)[1]
+    order = model.full_size(name)[1]
     original = np.sort((index + np.arange(index.shape[0])[:, None] * order).ravel()[given])
     original.flags.writeable = False
     return original

@@ -64,7 +64,7 @@ def score(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> scores = score(model, "last")
     >>> float(scores["layers.0.seq"].max())
     1.0

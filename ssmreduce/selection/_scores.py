@@ -1,14 +1,13 @@
 """Criteria, which value the states of one system, and allocations, which make values comparable across layers."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
 from .._support.arguments import random_numbers, whole_number
 from .._support.arrays import Array, namespace, one_minus_abs, one_minus_abs2, to_numpy
-from .._support.frozen import rebuild
+from .._support.frozen import LayerMapping
 from ..errors import ArrayKindError, NonFiniteError, OptionError, SelectionError, ShapeError, UnknownNameError
 from ..models import SSMModel
 from ..norms import modal_h2_norms, modal_hinf_norms, pair_hinf_norms
@@ -240,7 +239,7 @@ PRESETS: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Scores(Mapping[str, np.ndarray]):
+class Scores(LayerMapping[np.ndarray]):
     """One value a state for every layer, comparable as the allocation says.
 
     Attributes
@@ -258,28 +257,12 @@ class Scores(Mapping[str, np.ndarray]):
         `SSMModel.units`); layers that are not named have none.
     """
 
+    whole = "the scores"
     by_layer: Mapping[str, np.ndarray]
     method: str
     allocation: str
     ties: str = "stable"
     units: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_layer", MappingProxyType(dict(self.by_layer)))
-        object.__setattr__(self, "units", MappingProxyType(dict(self.units)))
-
-    __eq__ = object.__eq__  # a mapping would compare arrays
-    __hash__ = object.__hash__
-    __reduce__ = rebuild
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.by_layer[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.by_layer)
-
-    def __len__(self) -> int:
-        return len(self.by_layer)
 
 
 def scored(model: SSMModel, method: str | Criterion, allocation: str | None, scope: str, seed: int) -> Scores:

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
-from .._support.arguments import real_number, require_kind, whole_number
-from .._support.frozen import rebuild
+from .._support.arguments import real_number, require_kind, share, whole_number
+from .._support.frozen import Frozen
 from ..errors import SelectionError, UnknownLayerError, UnknownNameError
 from ._scores import Scores
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(Frozen):
     """The states that stay.
 
     Attributes
@@ -34,8 +33,6 @@ class Selection:
     orders: Mapping[str, int]
     ratio: float
     threshold: float
-
-    __reduce__ = rebuild
 
 
 def select(
@@ -170,8 +167,7 @@ def _members(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
 
 def _count(ratio: float | None, count: int | None, total: int) -> int:
     if ratio is not None:
-        if not 0 <= real_number(ratio, "ratio") < 1:
-            raise SelectionError(f"ratio is the share of states to drop and must be in [0, 1), got {ratio}")
+        ratio = share(ratio, "ratio", zero=True, error=SelectionError)
         return math.floor((1 - ratio) * total + 1e-9 * total)
     if not (0 <= (number := real_number(count, "count")) <= total and number.is_integer()):
         raise SelectionError(f"count must be a whole number of states between 0 and the model's {total}, got {count}")
@@ -262,4 +258,4 @@ def _selection(layers: Mapping[str, _Layer], slices: Mapping[str, int]) -> Selec
         (float(layer.lowest[slices[name] - 1]) for name, layer in layers.items() if slices[name]), default=math.inf
     )
     ratio = 1 - sum(orders.values()) / total
-    return Selection(MappingProxyType(keep), MappingProxyType(orders), ratio, lowest)
+    return Selection(keep, orders, ratio, lowest)

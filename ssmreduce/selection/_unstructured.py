@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._support.arguments import random_numbers, real_number, require_kind
+from .._support.arguments import random_numbers, require_kind, share
 from ..errors import SelectionError
 from ..models import SSMModel, replace_system
 from ..models._model import MODEL_ADVICE
@@ -40,14 +40,13 @@ def prune_unstructured(model: SSMModel, *, ratio: float, seed: int = 0) -> SSMMo
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> B = prune_unstructured(model, ratio=0.5)["layers.0.seq"].B
     >>> float((B == 0).mean())
     0.5
     """
     require_kind(model, SSMModel, "model", MODEL_ADVICE)
-    if not 0 <= real_number(ratio, "ratio") < 1:
-        raise SelectionError(f"ratio is the share of entries to zero and must be in [0, 1), got {ratio}")
+    ratio = share(ratio, "ratio", zero=True, error=SelectionError)
     rng = random_numbers(seed)
     for name, ssm in model.items():
         model = replace_system(model, name, _thinned(ssm, ratio, rng))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
+import scipy
 
 
 def is_numpy(x: Any) -> bool:
@@ -14,7 +14,7 @@ def is_numpy(x: Any) -> bool:
 def silu(x: Any) -> Any:
     """X times the logistic function of x."""
     if is_numpy(x):
-        return x * expit(x)
+        return x * scipy.special.expit(x)
     import torch
 
     return torch.nn.functional.silu(x)

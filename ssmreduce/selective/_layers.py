@@ -1,5 +1,6 @@
 """Selective layers as immutable systems: what Mamba-1 and Mamba-2 do between the residual stream and back."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ Array = Any
 
 
 @dataclass(frozen=True, eq=False)
-class SelectiveSSM:
+class SelectiveSSM(ABC):
     r"""A layer whose state matrices depend on its input; the base of `Mamba1SSM` and `Mamba2SSM`.
 
     Per token the layer projects its input, convolves it over the last few tokens, and runs
@@ -59,9 +60,9 @@ class SelectiveSSM:
         return int(self.conv.shape[1])  # type: ignore[attr-defined]
 
     @property
+    @abstractmethod
     def order(self) -> int:
         """Number of states per inner channel (and group) that the recurrence runs."""
-        raise NotImplementedError
 
     def map_arrays(self, function: Any) -> Any:
         """Layer with a function applied to each of its arrays, integer index arrays excepted."""

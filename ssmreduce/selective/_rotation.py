@@ -1,7 +1,7 @@
 """Balanced truncation of the state axis of Mamba-2 layers by data, and its refinement by alternating least squares."""
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ..errors import SelectionError
 from ._moments import SelectiveMoments

@@ -8,6 +8,7 @@ from .._support.arguments import described, require_kind
 from .._support.arrays import to_numpy
 from .._support.optional import optional_import
 from ..errors import ArgumentError, NotRepresentableError
+from ._diagonalise import WORST_CONDITION, Eigensystem
 from ._guards import warn_of_circle
 from ._systems import DiagonalSSM, StateSpace, require_diagonal
 
@@ -90,15 +91,13 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
     DiagonalSSM(order=1, inputs=1, outputs=1, conj_sym=True, causal)
     """
     require_kind(system, StateSpace, "system", "a StateSpace is needed; see also from_dlti and from_control")
-    Lambda, V = np.linalg.eig(system.A)
-    Lambda, V = Lambda.astype(np.complex128), V.astype(np.complex128)
-    if Lambda.size and np.linalg.cond(V) > 1e10:
+    modes = Eigensystem.of(system.A)
+    if modes.condition > WORST_CONDITION:
         raise NotRepresentableError(
-            f"A cannot be diagonalised reliably: its eigenvectors have condition number {np.linalg.cond(V):.1e}"
+            f"A cannot be diagonalised reliably: its eigenvectors have condition number {modes.condition:.1e}"
         )
-    warn_of_circle(float(np.abs(Lambda).max(initial=0.0)))
-    B = np.linalg.solve(V, system.B.astype(np.complex128))
-    outputs = system.C @ V
+    warn_of_circle(float(np.abs(modes.poles).max(initial=0.0)))
+    Lambda, B, outputs = modes.states(system.B, system.C)
     zero = np.abs(Lambda) <= 1e-13 * np.linalg.norm(system.A)
     if ((np.abs(B).max(axis=1, initial=0) * np.abs(outputs).max(axis=0, initial=0))[zero] > 0).any():
         raise NotRepresentableError(
@@ -106,10 +105,14 @@ def from_state_space(system: StateSpace, *, conj_sym: bool = True) -> DiagonalSS
         )
     Lambda, B, outputs = Lambda[~zero], B[~zero], outputs[:, ~zero]
     C = outputs / Lambda
-    D = system.D - (C @ B).real
-    if conj_sym:
-        stored = Lambda.imag >= 0
-        Lambda, B, C = Lambda[stored], B[stored], C[:, stored] * np.where(Lambda[stored].imag == 0, 0.5, 1.0)
+    D = system.D - 2.0 * (C @ B).real
+    if not conj_sym:
+        pair = Lambda.imag != 0
+        C = C * np.where(pair, 1.0, 2.0)
+        Lambda, B, C = (
+            np.concatenate([array, np.compress(pair, array, axis).conj()], axis)
+            for array, axis in ((Lambda, 0), (B, 0), (C, 1))
+        )
     ssm = DiagonalSSM(Lambda, B, C, D, conj_sym=conj_sym)
     _check_same_gain(ssm, system)
     return ssm

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.families import CASES, M, N
+from support.families import CASES, LAYER, M, N, inputs_of, layer
+from support.oracles import assert_same_bits
 
 import ssmreduce as sr
 from ssmreduce.adapters._lru import LRU
@@ -12,24 +13,8 @@ from ssmreduce.adapters._s4d import S4D
 from ssmreduce.adapters._s5 import S5, S5PyTorch
 from ssmreduce.errors import NonFiniteError, NotRepresentableError, UnknownLayerError
 
-LAYER = "params/encoder/layers_0/seq"
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-def layer(case, rng, dtype="float32"):
-    """Parameters of a model with one layer, and that layer's system."""
-    params = {"other": rng.standard_normal(3), **case.params(rng, dtype)}
-    return params, case.adapter.get(params, LAYER)
-
-
-def inputs_of(ssm, rng, length=30):
-    return rng.standard_normal((length, ssm.inputs * int(np.prod(ssm.batch))))
-
-
-def assert_same_bits(a, b):
-    np.testing.assert_array_equal(a, b, strict=True)
-    assert a.tobytes() == b.tobytes()
 
 
 def assert_same_output(a, b, u, rtol):

@@ -4,11 +4,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from support.families import CASES, M, N
+from support.families import CASES, LAYER, M, N
 from support.more_families import MORE_CASES
 
 import ssmreduce as sr
-from ssmreduce.adapters import ADAPTERS, detect
+from ssmreduce.adapters import ADAPTERS, detect, families
 from ssmreduce.adapters._lru import LRU
 from ssmreduce.adapters._s4d import S4D
 from ssmreduce.adapters._s5 import S5, S5PyTorch
@@ -22,7 +22,6 @@ from ssmreduce.errors import (
 )
 
 FAMILIES = ["s5", "s5_pytorch", "s4d", "lru"]
-LAYER = "params/encoder/layers_0/seq"
 S5_FLAGS = S5(conj_sym=True, discretization="zoh")
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -45,6 +44,14 @@ def test_no_other_family_claims_a_layer(name, rng):
     for other, cls in ADAPTERS.items():
         if cls.detected:
             assert cls.find(CASES[name].params(rng)) == ([LAYER] if other == name else [])
+
+
+def test_every_family_looks_at_a_checkpoint_once(rng, monkeypatch):
+    looked = []
+    for cls in families().values():
+        monkeypatch.setattr(cls, "find", lambda params, cls=cls, find=cls.find: looked.append(cls.name) or find(params))
+    sr.read(CASES["lru"].params(rng))
+    assert sorted(looked) == sorted(families())
 
 
 @every_family

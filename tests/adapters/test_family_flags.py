@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.families import Case
+from support.families import LAYER, Case
 from support.families_other import dss, linoss
 from support.families_s4 import H, s4block, s4dplr
 
 import ssmreduce as sr
 from ssmreduce.errors import UnknownNameError
 
-LAYER = "params/encoder/layers_0/seq"
 TRANSFORMS = st.sampled_from(["none", "exp", "relu", "sigmoid", "softplus"])
 POSITIVE = st.sampled_from(["exp", "softplus"])
 COPIES = st.sampled_from([1, 2, H])

@@ -4,33 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.families import LAYER, inputs_of, layer
 from support.more_families import MORE_CASES
+from support.oracles import assert_close
 
 import ssmreduce as sr
 from ssmreduce.errors import AdapterError, MissingFlagError, NonFiniteError, NotRepresentableError, SSMReduceError
 
 CASES = MORE_CASES
-LAYER = "params/encoder/layers_0/seq"
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-def layer(case, rng, dtype="float32"):
-    params = {"other": rng.standard_normal(3), **case.params(rng, dtype)}
-    return params, case.adapter.get(params, LAYER)
-
-
-def inputs_of(ssm, rng, length=30):
-    return rng.standard_normal((length, ssm.inputs * int(np.prod(ssm.batch))))
 
 
 def simulated(adapter, ssm, u):
     y = sr.simulate(ssm, u, strict_reverse=adapter.strict_reverse and ssm.bidirectional)
     return adapter.in_layer_order(ssm, y)
-
-
-def assert_close(got, expected, rtol):
-    np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
 def gaussian(rng, *shape):

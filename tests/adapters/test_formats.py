@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import erf
 from support.families_s4 import S4_CASES
+from support.oracles import assert_close
 from support.paths import DATA
 
 import ssmreduce as sr
@@ -51,10 +52,6 @@ def loaded(name):
 
 def outputs(model, name, u):
     return model.adapter.simulate(model.params, name, u.astype(float))
-
-
-def assert_close(got, expected, rtol):
-    assert np.abs(got - expected).max() <= rtol * np.abs(expected).max()
 
 
 @every_layer

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -6,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import run_json
 
 import ssmreduce as sr
 from ssmreduce.cli import main
@@ -13,11 +13,6 @@ from ssmreduce.cli import main
 CHECKPOINT = "examples/s5_digits/model.safetensors"
 FLAX = "tests/data/s5_last_uni_digits64/checkpoint.msgpack"
 FLAGS = ["--adapter", "s5", "--set", "conj_sym=true", "--set", "discretization=zoh", "--set", "clip_eigs=false"]
-
-
-def run_json(capsys, *argv):
-    assert main([*argv, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_inspect(capsys):

@@ -1,22 +1,17 @@
 """calibrate, prune --method calibrated, and search on the command line."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
+from support.command_line import run_json
 from support.paths import DATA
 from support.recorded import LRU, S4D, inputs_of, recorded
 
 import ssmreduce as sr
-from ssmreduce.cli import main
+from ssmreduce.cli import _prune, main
 
 CHECKPOINT = str(DATA / LRU / "model.safetensors")
-
-
-def run_json(capsys, *argv):
-    assert main([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -32,13 +27,16 @@ def calibrated(tmp_path, capsys):
     return tmp_path / "c.npz"
 
 
-def test_calibrate_and_prune(calibrated, tmp_path, capsys):
+def test_calibrate_and_prune(calibrated, tmp_path, capsys, monkeypatch):
+    loads, load = [], _prune.load_calibration
+    monkeypatch.setattr(_prune, "load_calibration", lambda path: loads.append(path) or load(path))
     small = tmp_path / "small.safetensors"
     options = ["--method", "calibrated", "--calibration", calibrated, "--feedthrough", "--ratio", "0.8"]
     found = run_json(capsys, "prune", CHECKPOINT, small, *options)
     model = recorded(LRU).model
     expected = sr.eliminate(model, sr.calibrate(model, inputs_of(LRU)), ratio=0.8, feedthrough=True)
     assert found["orders"] == expected.orders
+    assert len(loads) == 1
     for name, ssm in sr.load(small).items():
         np.testing.assert_allclose(ssm.C, expected[name].C, atol=1e-4 * np.abs(ssm.C).max())
         np.testing.assert_allclose(ssm.D, expected[name].D, atol=1e-4 * np.abs(ssm.D).max())
@@ -77,6 +75,9 @@ WRONG = {
     "--set without =": ["inspect", "--adapter", "lru", "--set", "conj_sym"],
     "--set twice": ["inspect", "--adapter", "lru", "--set", "a=1", "--set", "a=2"],
     "--evaluate": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", "metrics"],
+    "--calibration, --evaluate": ["search", "--evaluate", "metrics:f"],
+    "--max-loss": ["search", "--agreement", "0.9", "--max-loss", "1"],
+    "--finish,": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", "m:f", "--finish", "none"],
     "--evaluate without a module": ["search", "--calibration", "c.npz", "--max-loss", "1", "--evaluate", ":f"],
 }
 

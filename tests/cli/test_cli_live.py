@@ -1,11 +1,11 @@
 """reduce, compress, sweep and compare on the command line, with files and with live networks."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import run_json
 from support.paths import ROOT
 
 import ssmreduce as sr
@@ -34,11 +34,6 @@ def in_torch():
 def broken():
     raise RuntimeError("no weights")
 """
-
-
-def run_json(capsys, *argv):
-    assert main([*map(str, argv), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -99,8 +94,22 @@ def test_compress_writes_what_restores_a_torch_network(home, capsys, monkeypatch
     x = torch.from_numpy(np.random.default_rng(0).random((20, 64, 1))).float()
     same = restored(x).argmax(1) == lru_digits()(x).argmax(1)
     assert float(same.double().mean()) == pytest.approx(found["agreement"])
-    assert main(["compress", "my_network:in_torch", "folder", *options]) == 0
+    quick = ["--method", "eliminate", "--finish", "none"]
+    assert main(["compress", "my_network:in_torch", "folder", *quick]) == 0
     assert sorted(path.name for path in Path("folder").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_search_by_agreement(home, capsys):
+    options = ["--finish", "none", "--method", "eliminate", "--tolerance", "0.3"]
+    found = run_json(capsys, "search", "my_network:make", "s.safetensors", "--agreement", "0.6", *options)
+    net, batches = sys.modules["my_network"].make()
+    recipe = {"finish": None, "method": "eliminate", "tolerance": 0.3}
+    expected = sr.search(net, batches, agreement=0.6, **recipe)
+    assert found["points"] == expected.to_dict()["points"]
+    assert found["value"] >= 0.6
+    assert sr.load("s.safetensors").orders == found["orders"] == expected.model.orders
+    assert main(["search", "my_network:make", "s.safetensors", "--agreement", "2", *options]) == 1
+    assert "agreement must be in (0, 1]" in capsys.readouterr().err
 
 
 def test_progress_is_shown_on_a_terminal_only(home, capsys, monkeypatch):
@@ -134,7 +143,10 @@ def test_what_is_wrong_with_a_factory_is_said(argv, message, home, capsys):
     assert not Path("s.npz").exists()
 
 
-@pytest.mark.parametrize("argv", [["compress", CHECKPOINT, "s.npz"], ["sweep", CHECKPOINT]])
+@pytest.mark.parametrize(
+    "argv",
+    [["compress", CHECKPOINT, "s.npz"], ["sweep", CHECKPOINT], ["search", CHECKPOINT, "s.npz", "--agreement", "0.9"]],
+)
 def test_wrong_usage_of_a_file(argv, home, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(argv)

@@ -31,12 +31,6 @@ from ssmreduce.engines import _jax  # noqa: E402
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True])
 
 
-@pytest.fixture
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
 def scan_case(rng, rows=2, length=5, n=3):
     """Lambda (n,), inputs (R, L, n), state (R, n)."""
     Lambda = rng.uniform(0.3, 1.1, n) * np.exp(1j * rng.uniform(-np.pi, np.pi, n))

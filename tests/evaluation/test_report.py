@@ -1,4 +1,5 @@
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -198,3 +199,41 @@ def test_a_network_needs_batches_and_the_layers_of_the_model(model, rng):
     net = sr.network(sr.networks.s5_digits, model=model)
     with pytest.raises(UnknownLayerError, match="has no layer"):
         sr.compare(other, {"same": other}, network=net, batches=[x])
+
+
+class Cells(HTMLParser):
+    """Text of the cells of all tables, and the names of all elements."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.cells, self.tags = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag in ("th", "td"):
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data
+
+
+def test_results_are_tables_in_notebooks(model):
+    pruned = sr.prune(model, sr.select(sr.score(model), ratio=0.5))
+    label = "<script>alert(1)</script>[bold]\x1b\n"
+    row = sr.evaluation.SweepRow(label, 0.5, 128, {}, 0.25)
+    search = sr.reduction.Search(pruned, 0.5, 0.25, 1.0, (sr.reduction.SearchPoint(128, 0.5, 0.25, True),))
+    results = {
+        "64": sr.inspect(model),
+        "128": sr.compare(model, {label: pruned}, certificates=False, length=8),
+        "0.25": sr.evaluation.Sweep((row,)),
+        "ok": search,
+    }
+    for cell, result in results.items():
+        found = Cells(result._repr_html_())
+        assert cell in found.cells
+        assert set(found.tags) <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
+        assert "\x1b" not in result._repr_html_()
+    for result in (results["128"], results["0.25"]):
+        assert r"<script>alert(1)</script>[bold]\x1b\n" in Cells(result._repr_html_()).cells

@@ -82,7 +82,7 @@ def written(tally, count, rng, folder, suffixes):
 def surroundings(tally, count, rng, folder, suffixes):
     """Threads, processes, signals, limits."""
     each = max(1, count // (10 * len(suffixes)))
-    beside = hostile.namespaced()
+    alike = hostile.namespaces()
     for suffix in suffixes:
         for one in (False, True):
             what = "one file" if one else "a file each"
@@ -90,10 +90,10 @@ def surroundings(tally, count, rng, folder, suffixes):
             several(tally, (suffix, "threads,", what), lambda: hostile.in_threads(place, suffix, 16 * each, one))  # noqa: B023
             place = hostile.folder_of(folder, "processes")
             several(tally, (suffix, "processes,", what), lambda: hostile.in_processes(place, suffix, each, one))  # noqa: B023
-            if beside is not None:
+            if alike:
                 row = (suffix, "processes numbered alike,", what)
                 place = hostile.folder_of(folder, "alike")
-                several(tally, row, lambda: hostile.in_processes(place, suffix, each, one, beside))  # noqa: B023
+                several(tally, row, lambda: hostile.in_processes(place, suffix, each, one, True))  # noqa: B023
         place = hostile.folder_of(folder, "limits")
         for row, attempt, most in (
             ("no room", hostile.with_little_room, 40_000),
@@ -106,9 +106,9 @@ def surroundings(tally, count, rng, folder, suffixes):
         place = hostile.folder_of(folder, "signals")
         for row, number in (("kill -9", signal.SIGKILL), ("interrupt", signal.SIGINT)):
             with tally.timed((suffix, row)):
-                for _ in range(max(1, each // 15)):
-                    delay = int(rng.integers(1, 12))
-                    tally.add((suffix, row), *outcome(lambda: hostile.stopped(place, suffix, number, delay)))  # noqa: B023
+                for _ in range(each):
+                    seconds = float(rng.uniform(0, 0.05))
+                    tally.add((suffix, row), *outcome(lambda: hostile.stopped(place, suffix, number, seconds)))  # noqa: B023
     layer = hostile.wide_layer(rng)
     with tally.timed(("simulate", "no threads")):
         for _ in range(each):

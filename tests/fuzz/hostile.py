@@ -1,12 +1,14 @@
 """Hostile surroundings: other threads and processes, signals, no room, no descriptors, no threads."""
 
+import contextlib
+import ctypes
+import multiprocessing
 import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,20 +20,41 @@ from ssmreduce._support.whole import is_leftover
 from ssmreduce.errors import SSMReduceError
 from ssmreduce.models._checkpoints import read_file, write_file
 
-PROGRAM = """
-import sys, numpy as np
-from ssmreduce.models._checkpoints import write_file
-folder, suffix, which, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-together = sys.argv[5] == "one"
-print("ready", flush=True)
-try:
-    for k in range(rounds):
-        name = "x" if together else f"x{which}"
-        write_file(f"{folder}/{name}{suffix}", {"a": np.full(2000 + 100 * which, float(which))}, {})
-        print(k, flush=True)
-except KeyboardInterrupt:
-    sys.exit(9)
-"""
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(["torch", "msgpack", "ssmreduce.models._checkpoints", "fuzz.hostile"])
+_NEW_PROCESS_NUMBERS = 0x20000000  # CLONE_NEWPID
+
+
+def saver(said, path, which, rounds, alike):
+    """Save again and again, in a process of its own; `said` hears of each, and of what went wrong."""
+    try:
+        if alike and not numbered_alike():
+            return
+        said.send("ready")
+        for k in range(rounds):
+            write_file(path, {"a": array(which)}, {})
+            if rounds < ENDLESS:
+                said.send(k)
+    except KeyboardInterrupt:
+        os._exit(9)
+    except Exception as error:
+        said.send(f"{type(error).__name__}: {error}")
+    os._exit(0)  # a process that was forked here must not go back to the one that waits for it
+
+
+ENDLESS = 10**9
+
+
+def numbered_alike():
+    """Go on in a process that has the number 1, as in a container; False in the one that waits for it."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_NEW_PROCESS_NUMBERS):
+        raise OSError(ctypes.get_errno(), "no namespace")
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return False
+    assert os.getpid() == 1
+    return True
 
 
 def array(which):
@@ -69,54 +92,73 @@ def strangers(folder, suffix):
     return [f"{path.name} was left" for path in folder.iterdir() if path.suffix != suffix]
 
 
-def namespaced():
-    """How to start a process with the number 1, where that is allowed."""
-    if shutil.which("unshare") is None:
-        return None
-    command = ["unshare", "--pid", "--fork", "--kill-child"]
-    return command if subprocess.run([*command, "true"], capture_output=True).returncode == 0 else None
+def namespaces():
+    """Whether a process can have the number 1 here."""
+    heard, said = _FORKED.Pipe(duplex=False)
+    process = _FORKED.Process(target=saver, args=(said, os.devnull, 0, 0, True))
+    process.start()
+    process.join()
+    return heard.poll() and heard.recv() == "ready"
 
 
-def start(folder, suffix, which, rounds, one, before=()):
-    """A process that saves again and again."""
-    arguments = [str(folder), suffix, str(which), str(rounds), "one" if one else "own"]
-    return subprocess.Popen(
-        [*before, sys.executable, "-c", PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@contextlib.contextmanager
+def at_work(path, which, rounds, alike=False):
+    """A process that saves, once it has begun, and what it says."""
+    heard, said = _FORKED.Pipe(duplex=False)
+    process = _FORKED.Process(target=saver, args=(said, path, which, rounds, alike))
+    process.start()
+    said.close()
+    try:
+        yield process, heard
+    finally:
+        process.kill()
+        process.join()
+        heard.close()
 
 
-def in_processes(folder, suffix, rounds, one, before=()):
+def in_processes(folder, suffix, rounds, one, alike=False):
     """Outcomes of three processes that save at once."""
-    running = [start(folder, suffix, which, rounds, one, before) for which in range(3)]
     said = []
-    for which, process in enumerate(running):
-        out, err = process.communicate(timeout=300)
-        done = len(out.splitlines()) - 1
-        said += ["right"] * (done - 1)
-        said.append(holds(folder / (f"x{suffix}" if one else f"x{which}{suffix}"), None if one else which))
-        if process.returncode or done != rounds:
-            said.append(err.decode(errors="replace")[-200:] or "a process ended early")
+    with contextlib.ExitStack() as stack:
+        paths = [folder / (f"x{suffix}" if one else f"x{which}{suffix}") for which in range(3)]
+        running = [stack.enter_context(at_work(path, which, rounds, alike))[1] for which, path in enumerate(paths)]
+        for which, heard in enumerate(running):
+            words = list(everything(heard))
+            said += ["right"] * (len(words) - 2)
+            said.append(holds(paths[which], None if one else which))
+            if words != ["ready", *range(rounds)]:
+                said.append(f"a process ended early: {words[-1:]}")
     return said + strangers(folder, suffix)
 
 
-def stopped(folder, suffix, number, delay):
-    """Outcome of a saver that gets a signal after some of its saves."""
-    write_file(folder / f"x{suffix}", {"a": array(0)}, {})
-    with start(folder, suffix, 1, 10**6, True) as process:
-        for _ in range(delay):
-            process.stdout.readline()
-        process.send_signal(number)
-        process.communicate(timeout=20)
-    left = [path for path in folder.iterdir() if path.name != f"x{suffix}"]
-    if any(not is_leftover(path) for path in left) or (left and number != signal.SIGKILL):
+def everything(heard):
+    """What a process says until it ends."""
+    with contextlib.suppress(EOFError):
+        while True:
+            yield heard.recv()
+
+
+def stopped(folder, suffix, number, seconds):
+    """Outcome of a saver that gets a signal after some time."""
+    path = folder / f"x{suffix}"
+    write_file(path, {"a": array(0)}, {})
+    with at_work(path, 1, ENDLESS) as (process, heard):
+        heard.recv()
+        time.sleep(seconds)
+        os.kill(process.pid, number)
+        process.join()
+        if number == signal.SIGINT and process.exitcode != 9:
+            return f"it ended with {process.exitcode}"
+    left = [entry for entry in folder.iterdir() if entry != path]
+    if any(not is_leftover(entry) for entry in left) or (left and number != signal.SIGKILL):
         return f"{left[0].name} was left"
-    for path in left:
+    for entry in left:
         try:
-            read_file(path)
+            read_file(entry)
             return "a leftover was read"
         except SSMReduceError:
-            path.unlink()
-    return holds(folder / f"x{suffix}")
+            entry.unlink()
+    return holds(path)
 
 
 def with_little_room(folder, suffix, room):

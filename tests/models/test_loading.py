@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from support.families import CASES, N
+from support.families import CASES, LAYER, N
 from support.files import assert_nothing_but, assert_same_bits, every_suffix
 
 import ssmreduce as sr
@@ -21,7 +21,6 @@ from ssmreduce.errors import (
     WriteError,
 )
 
-LAYER = "params/encoder/layers_0/seq"
 OTHERS = {
     "params/decoder/kernel": np.arange(6, dtype=np.float16).reshape(2, 3),
     "params/decoder/bias": np.arange(3, dtype="u2").view(foreign_dtype("bfloat16")),

@@ -71,6 +71,29 @@ def test_a_model_is_a_mapping_of_systems(rng, family):
         model.params["D"] = None
 
 
+def test_a_layer_is_decoded_and_matched_once(rng, monkeypatch):
+    model = lru(rng)
+    calls = []
+    for verb in ("get", "sizes"):
+        method = getattr(sr.adapters.LRU, verb)
+        monkeypatch.setattr(
+            sr.adapters.LRU,
+            verb,
+            lambda self, params, name, verb=verb, method=method: (
+                calls.append((verb, name)) or method(self, params, name)
+            ),
+        )
+    for _ in range(2):
+        assert all(model[name] is model[name] for name in model)
+        assert model.orders == {"layers.0": 6, "layers.1": 4}
+        pruned = sr.prune(model, {"layers.0": [0, 1]})
+        assert (pruned["layers.0"].order, pruned["layers.1"].order) == (2, 4)
+        sr.export(pruned)
+    counts = {call: calls.count(call) for call in calls}
+    assert set(counts.values()) == {1}
+    assert len(counts) == 4
+
+
 def test_the_parameters_are_read_only_but_not_for_their_owner(rng):
     mine = lru_tree(rng)
     model = sr.read(mine)

@@ -14,6 +14,7 @@ nnx = pytest.importorskip("flax.nnx")
 
 import jax.numpy as jnp
 from support import equinox_lru, nnx_lru
+from support.oracles import assert_close
 
 from ssmreduce.networks import EquinoxLayer, EquinoxNetwork, NnxLayer, network
 
@@ -43,12 +44,6 @@ def x(rng):
 def reduced(model):
     first, second = model
     return sr.prune(model, {first: [0, 3, 4, 7, 11], second: [2, 9]})
-
-
-def assert_close(got, expected, tolerance):
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
 
 
 def masked(kind, module, small):

@@ -15,6 +15,7 @@ nn = pytest.importorskip("flax.linen")
 
 import jax.numpy as jnp
 from support.flax_s5 import BatchClassificationModel, classifier, variables_of
+from support.oracles import assert_close
 
 from ssmreduce.networks import FlaxNetwork, network
 
@@ -41,12 +42,6 @@ def net(stock):
     return network(stock, variables=recorded()[0], adapter=ADAPTER)
 
 
-@pytest.fixture
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
 def pruned(model, ratio):
     """By LAST, which leaves another number of states in every layer."""
     small = sr.prune(model, sr.select(sr.score(model, "last"), ratio=ratio))
@@ -56,12 +51,6 @@ def pruned(model, ratio):
 
 def masked(model):
     return sr.models.unflatten(sr.export(model, form="mask"))
-
-
-def assert_close(got, expected, tolerance):
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
 
 
 def test_the_stock_network_is_the_recorded_one(stock):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.oracles import assert_close
 
 import ssmreduce as sr
 from ssmreduce import errors
@@ -21,12 +22,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssmreduce.networks import EquinoxLayer, FlaxLayer, NnxLayer
-
-
-@pytest.fixture
-def double():
-    with jax.enable_x64(True):
-        yield
 
 
 def draw(rng, *, batch=(), n=5, m=3, p=2, bidirectional=False, conj_sym=True, diagonal=False):
@@ -114,12 +109,6 @@ cases = pytest.mark.parametrize(
 causal = pytest.mark.parametrize(
     ("kind", "maker"), [(kind, "equinox") for kind in CAUSAL] + [("vector D", "flax"), ("ragged features", "nnx")]
 )
-
-
-def assert_close(got, expected, tolerance):
-    got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape
-    assert np.abs(got - expected).max(initial=0) <= tolerance * np.abs(expected).max(initial=1e-300)
 
 
 @cases

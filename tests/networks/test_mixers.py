@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from support.selective_networks import CONFIGS, network, tokens
 
+from ssmreduce import networks
 from ssmreduce.adapters import MambaAdapter, mamba_adapter
 from ssmreduce.errors import (
     CheckpointFormatError,
+    FileTooLargeError,
     IncompleteLayerError,
     MissingFileError,
     NotCausalError,
@@ -25,6 +27,7 @@ from ssmreduce.networks import (
     selective_mixers,
     walk,
 )
+from ssmreduce.networks._folders import KEY
 from ssmreduce.selective import random_layer, run, simulate, take_states
 
 torch = pytest.importorskip("torch")
@@ -202,13 +205,77 @@ def test_a_folder_of_drop_in_mixers(kind, change, tmp_path):
     torch.testing.assert_close(outputs(loaded, tokens()), outputs(small, tokens()))
 
 
-def test_layers_of_unequal_order_in_a_folder(tmp_path):
+def spoil_weight(folder):
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def change_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def spoil_description(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for entry in config[KEY].values():
+        entry["arrays"]["A_log"] = [10**12]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("stock", [True, False])
+def test_folders_are_verified_and_limited(stock, tmp_path):
     model = network("mamba2")
+    small = model if stock else dropped_in(model, rotated)
+    assert save_selective(small, tmp_path) == stock
+    torch.testing.assert_close(outputs(load_selective(tmp_path), tokens()), outputs(small, tokens()))
+    with pytest.raises(FileTooLargeError, match="max_bytes"):
+        load_selective(tmp_path, max_bytes=1000)
+    change_config(tmp_path, vocab_size=10**15)
+    with pytest.raises(FileTooLargeError, match="bytes"):
+        load_selective(tmp_path)
+    change_config(tmp_path, vocab_size=model.config.vocab_size)
+    if not stock:
+        spoil_description(tmp_path)
+        with pytest.raises(CheckpointFormatError, match="shape"):
+            load_selective(tmp_path)
+    spoil_weight(tmp_path)
+    with pytest.raises(CheckpointFormatError, match="SHA-256"):
+        load_selective(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["mamba", "mamba2"])
+def test_layers_of_unequal_order_in_a_folder(kind, tmp_path):
+    model = network(kind)
     names = list(selective_mixers(model))
     layers = {name: first_states(mixer_layer(model.get_submodule(name)), k + 2) for k, name in enumerate(names)}
     small = replace_mixers(model, layers)
-    assert not save_selective(small, tmp_path / "small")
-    torch.testing.assert_close(outputs(load_selective(tmp_path / "small"), tokens()), outputs(small, tokens()))
+    for stock, name in ((None, "PerLayer"), (False, "Mamba")):
+        assert not save_selective(small, tmp_path / name, stock=stock)
+        loaded = load_selective(tmp_path / name)
+        assert type(loaded).__name__.startswith(name)
+        torch.testing.assert_close(outputs(loaded, tokens()), outputs(small, tokens()), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("mamba", "PerLayerMambaForCausalLM"), ("mamba2", "PerLayerMamba2ForCausalLM")]
+)
+def test_a_state_size_for_each_layer(kind, name, tmp_path):
+    cls, stock = getattr(networks, name), network(kind)
+    config = type(stock.config)(**{**stock.config.to_dict(), "per_layer_config": {1: {"state_size": 3}}})
+    model = cls(config).eval()
+    assert [block.mixer.ssm_state_size for block in model.backbone.layers][:2] == [stock.config.state_size, 3]
+    model.save_pretrained(tmp_path / "model")
+    again = cls.from_pretrained(tmp_path / "model").eval()
+    torch.testing.assert_close(outputs(again, tokens()), outputs(model, tokens()))
+    equal = cls(stock.config)
+    assert {name: v.shape for name, v in equal.state_dict().items()} == {
+        n: v.shape for n, v in stock.state_dict().items()
+    }
+    with torch.no_grad():
+        cached = model.generate(tokens()[:1, :5], max_new_tokens=4, do_sample=False)
+        again = model.generate(tokens()[:1, :5], max_new_tokens=4, do_sample=False, use_cache=False)
+    assert cached.tolist() == again.tolist()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -255,7 +322,7 @@ def test_bad_calls_are_named(tmp_path):
     with pytest.raises(MissingFileError, match="config.json"):
         load_selective(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointFormatError, match="not JSON"):
+    with pytest.raises(CheckpointFormatError, match="read as JSON"):
         load_selective(tmp_path)
     with pytest.raises(NotRepresentableError, match="'bert' are not known"):
         mamba_adapter({"model_type": "bert"})

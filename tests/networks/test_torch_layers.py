@@ -10,14 +10,14 @@ from support.oracles import random_ssm
 import ssmreduce as sr
 
 torch = pytest.importorskip("torch")
-from ssmreduce.networks._torch_layers import (  # noqa: E402
+from ssmreduce.networks._torch_calls import (  # noqa: E402
     KernelLayer,
     LRULayer,
     PairLayer,
     S5PyTorchLayer,
-    SSMLayer,
     empty_layer,
 )
+from ssmreduce.networks._torch_layers import SSMLayer  # noqa: E402
 from ssmreduce.networks._torch_run import run_matrices  # noqa: E402
 
 KINDS = {
@@ -79,10 +79,11 @@ def test_chunks_and_steps_carry_the_state(rng, kind):
     torch.testing.assert_close(torch.stack(steps, 1), whole, rtol=0, atol=1e-11 * whole.abs().max().item())
 
 
+@pytest.mark.parametrize("length", [2048, pytest.param(16384, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["conjugate-pairs", "features"])
-def test_steps_equal_the_parallel_form_over_16384(rng, kind):
+def test_steps_equal_the_parallel_form_over_long_sequences(rng, kind, length):
     ssm = random_ssm(rng, n=4, radius=(0.99, 0.9999), **KINDS[kind])
-    layer, u = SSMLayer(ssm), torch.tensor(signal(rng, ssm, 16384, batch=1), dtype=torch.float32)
+    layer, u = SSMLayer(ssm), torch.tensor(signal(rng, ssm, length, batch=1), dtype=torch.float32)
     with torch.no_grad():
         whole, state, steps = layer(u), layer.initial_state(1), []
         for k in range(u.shape[1]):

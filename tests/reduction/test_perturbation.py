@@ -7,7 +7,7 @@ from support.oracles import dense, model_of, s5_tree
 from support.systems_table import SYSTEMS
 
 import ssmreduce as sr
-from ssmreduce.errors import NotRepresentableError, SelectionError, UnknownNameError
+from ssmreduce.errors import NotRepresentableError, OptionError, UnknownNameError
 from ssmreduce.norms._hankel import hankel_norm, hankel_singular_values
 from ssmreduce.systems._systems import conjugate_closed
 
@@ -107,5 +107,5 @@ def test_refusals(rng):
     ssm = random_ssm(rng, 4)
     with pytest.raises(UnknownNameError, match="balanced, modal"):
         sr.reduction.singular_perturbation(ssm, 2, basis="best")
-    with pytest.raises(SelectionError, match="negative"):
+    with pytest.raises(OptionError, match="negative"):
         sr.reduction.h2_approximation(ssm, 2, iterations=-1)

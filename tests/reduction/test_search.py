@@ -64,9 +64,9 @@ def test_finish_is_applied_and_whole_slices_stay():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"max_loss": -0.1}, sr.errors.SelectionError),
-        ({"max_loss": np.nan}, sr.errors.SelectionError),
-        ({"max_loss": 0.1, "tolerance": 0}, sr.errors.SelectionError),
+        ({"max_loss": -0.1}, sr.errors.OptionError),
+        ({"max_loss": np.nan}, sr.errors.OptionError),
+        ({"max_loss": 0.1, "tolerance": 0}, sr.errors.OptionError),
         ({"max_loss": 0.1, "evaluate": lambda m: np.nan}, sr.errors.NonFiniteError),
         ({"max_loss": 0.1, "finish": lambda m: sr.prune(m, {"dlru.blocks.0.lru": [0]})}, sr.errors.UnattainableError),
     ],

@@ -33,11 +33,11 @@ def test_smallest_network_that_agrees():
 def test_searches_of_networks_that_fail_are_named():
     module = torch_networks.lru_digits()
     x = torch.tensor(sequences(LRU)[:20], dtype=torch.float32)
-    with pytest.raises(sr.errors.SelectionError, match="agreement"):
+    with pytest.raises(sr.errors.OptionError, match="agreement"):
         sr.search(module, [x], agreement=2)
-    with pytest.raises(sr.errors.SelectionError, match="tolerance"):
+    with pytest.raises(sr.errors.OptionError, match="tolerance"):
         sr.search(module, [x], tolerance=0)
-    with pytest.raises(sr.errors.SelectionError, match="evaluate goes with a model"):
+    with pytest.raises(sr.errors.OptionError, match="evaluate goes with a model"):
         sr.search(module, [x], lambda model: 1.0)
     with pytest.raises(sr.errors.UnattainableError, match="agrees on"):
         sr.search(lambda_network(), [x.numpy()], finish=None, tolerance=0.3)

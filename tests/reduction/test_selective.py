@@ -1,14 +1,16 @@
 """Compressing networks with selective layers: what is kept, what is chosen, and files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.selective_networks import network, tokens
 
-from ssmreduce.errors import ArgumentError, SelectionError, UnattainableError, UnknownNameError
-from ssmreduce.networks import save_selective, selective_mixers
-from ssmreduce.reduction.calibrated import compress_selective, search_selective
+import ssmreduce as sr
+from ssmreduce.errors import ArgumentError, OptionError, SelectionError, UnattainableError, UnknownNameError
+from ssmreduce.networks import load_selective, save_selective, selective_mixers
+from ssmreduce.reduction.calibrated import compress_selective
 from ssmreduce.reduction.calibrated._selective import compared, relative, split_batches
 from ssmreduce.selective import random_layer, simulate
 
@@ -93,11 +95,40 @@ def test_a_stock_checkpoint_of_fewer_states(recall, tmp_path):
 def test_search_takes_the_smallest_that_agrees(recall):
     model, data = recall
     ids = [data["calibration_ids"][:32]]
-    found = search_selective(model, ids, agreement=0.9, ratios=(0.98, 0.5, 0.25), methods="rotate")
-    assert found.candidates[0].agreement >= 0.9
-    assert {mixer.order for mixer in selective_mixers(found.network).values()} == {32}
+    found = sr.search(model, ids, agreement=0.9, ratios=(0.98, 0.5, 0.25), methods="rotate")
+    assert found.value >= 0.9
+    assert found.ratio == 0.5
+    assert [point.accepted for point in found.points] == [False, True]
+    assert {mixer.order for mixer in selective_mixers(found.live).values()} == {32}
     with pytest.raises(UnattainableError, match="the best is"):
-        search_selective(model, ids, agreement=0.99999, ratios=(0.98,), methods="random")
+        sr.search(model, ids, agreement=0.99999, ratios=(0.98,), methods="random")
+
+
+def test_compress_takes_a_loader_ignores_labels_and_says_what_it_chose(recall, tmp_path):
+    model, data = recall
+    ids = data["calibration_ids"][:32]
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(ids, torch.zeros(32)), batch_size=8)
+    small = sr.compress(model, loader, ratio=0.75, methods=("random", "rotate"), progress=False)
+    assert {mixer.order for mixer in selective_mixers(small).values()} == {16}
+    record = json.loads(small.ssmreduce_record)
+    assert record["method"] == "rotate"
+    assert set(record["candidates"]) == {"random", "rotate"}
+    assert record["agreement"] == record["candidates"]["rotate"]["agreement"] > 0.9
+    save_selective(small, tmp_path / "small")
+    assert json.loads(load_selective(tmp_path / "small").ssmreduce_record) == record
+
+
+def test_what_does_not_apply_to_selective_networks_is_named(recall):
+    model, data = recall
+    ids = data["calibration_ids"][:8]
+    with pytest.raises(OptionError, match="finish, steps does not apply"):
+        sr.compress(model, [ids], ratio=0.5, finish=None, steps=3)
+    with pytest.raises(OptionError, match="adapter does not apply"):
+        sr.compress(model, [ids], ratio=0.5, adapter=None)
+    with pytest.raises(SelectionError, match="padding"):
+        sr.compress(model, [{"input_ids": ids, "attention_mask": torch.zeros_like(ids)}], ratio=0.5)
+    with pytest.raises(OptionError, match="agreement must be in"):
+        sr.search(model, [ids], agreement=2)
 
 
 @pytest.mark.parametrize(

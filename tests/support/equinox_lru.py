@@ -4,6 +4,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from .jax_scan import parallel_scan
+
 
 class LRU(eqx.Module):
     """One sequence (L, H) in, one out."""
@@ -31,8 +33,7 @@ class LRU(eqx.Module):
     def __call__(self, u):
         Lambda = jnp.exp(-jnp.exp(self.nu_log) + 1j * jnp.exp(self.theta_log))
         B = (self.B_re + 1j * self.B_im) * jnp.exp(self.gamma_log)[:, None]
-        poles = jnp.broadcast_to(Lambda, (u.shape[0], *Lambda.shape))
-        _, x = jax.lax.associative_scan(lambda a, b: (b[0] * a[0], b[0] * a[1] + b[1]), (poles, u @ B.T))
+        x = parallel_scan(Lambda, u @ B.T)
         return (x @ (self.C_re + 1j * self.C_im).T).real + self.D * u
 
 

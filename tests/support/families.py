@@ -10,6 +10,7 @@ from ssmreduce.adapters._lru import LRU
 from ssmreduce.adapters._s4d import S4D
 from ssmreduce.adapters._s5 import S5, S5PyTorch
 
+LAYER = "params/encoder/layers_0/seq"
 N, M, P = 6, 3, 2  # states, inputs; outputs where they may differ
 
 
@@ -117,7 +118,7 @@ class Case:
     optional: tuple[str, ...] = ()  # tensors without which it is another layer of the same family
     reader: Adapter | None = None  # reads what is written, where the family cannot hold a smaller layer
 
-    def params(self, rng, dtype="float32", prefix="params/encoder/layers_0/seq/"):
+    def params(self, rng, dtype="float32", prefix=f"{LAYER}/"):
         narrow = {"float32": (np.float32, np.complex64), "float64": (np.float64, np.complex128)}[dtype]
         separator = "." if prefix.endswith(".") or not prefix else "/"
         return {
@@ -172,3 +173,14 @@ CASES = {
     "lru-complex": _lru((P, M), complex_=True),
     "lru-complex-vector-D": _lru((M,), complex_=True),
 }
+
+
+def layer(case, rng, dtype="float32"):
+    """Parameters of a model with one layer, and that layer's system."""
+    params = {"other": rng.standard_normal(3), **case.params(rng, dtype)}
+    return params, case.adapter.get(params, LAYER)
+
+
+def inputs_of(ssm, rng, length=30):
+    """Inputs of a layer, shape (length, width)."""
+    return rng.standard_normal((length, ssm.inputs * ssm.systems))

@@ -2,7 +2,6 @@
 
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 
 LIBRARY = {".npz": "numpy", ".safetensors": "safetensors", ".msgpack": "msgpack", ".pt": "torch"}
@@ -13,12 +12,6 @@ every_suffix = pytest.mark.parametrize(
         for suffix, library in LIBRARY.items()
     ],
 )
-
-
-def assert_same_bits(a, b):
-    assert isinstance(a, np.ndarray)
-    assert (a.dtype, a.shape) == (b.dtype, b.shape)
-    assert a.tobytes() == b.tobytes()
 
 
 def assert_nothing_but(folder, *names):

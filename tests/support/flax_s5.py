@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from .jax_scan import parallel_scan
+
 
 def _pairs(scale):
     return lambda key, shape: scale * jax.random.normal(key, (*shape, 2))
@@ -53,16 +55,10 @@ class S5SSM(nn.Module):
             self.Lambda_bar, self.B_bar = inverse * (1 + step / 2 * Lambda), (inverse * step)[:, None] * B
 
     def __call__(self, u):
-        def states(reverse):
-            poles = jnp.broadcast_to(self.Lambda_bar, (u.shape[0], self.P))
-            return jax.lax.associative_scan(_combine, (poles, u @ self.B_bar.T), reverse=reverse)[1]
-
-        x = jnp.concatenate([states(False), states(True)], axis=1) if self.bidirectional else states(False)
+        driven = u @ self.B_bar.T
+        directions = (False, True) if self.bidirectional else (False,)
+        x = jnp.concatenate([parallel_scan(self.Lambda_bar, driven, reverse=r) for r in directions], axis=1)
         return (1 + self.conj_sym) * (x @ self.C_tilde.T).real + self.D * u
-
-
-def _combine(a, b):
-    return b[0] * a[0], b[0] * a[1] + b[1]
 
 
 class SequenceLayer(nn.Module):

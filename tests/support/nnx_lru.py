@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from .jax_scan import parallel_scan
+
 
 class LRU(nnx.Module):
     """Sequences (batch, L, H) in and out."""
@@ -23,8 +25,7 @@ class LRU(nnx.Module):
     def __call__(self, u):
         Lambda = jnp.exp(-jnp.exp(self.nu_log[...]) + 1j * jnp.exp(self.theta_log[...]))
         B = (self.B_re + 1j * self.B_im[...]) * jnp.exp(self.gamma_log[...])[:, None]
-        poles = jnp.broadcast_to(Lambda, (*u.shape[:-1], *Lambda.shape))
-        _, x = jax.lax.associative_scan(lambda a, b: (b[0] * a[0], b[0] * a[1] + b[1]), (poles, u @ B.T), axis=1)
+        x = parallel_scan(Lambda, u @ B.T, axis=1)
         return (x @ (self.C_re + 1j * self.C_im[...]).T).real + self.D * u
 
 

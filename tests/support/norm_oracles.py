@@ -7,6 +7,7 @@ import numpy as np
 
 from ssmreduce._support.arrays import one_minus_abs
 from ssmreduce.systems._systems import DiagonalSSM, StateSpace
+from support import oracles
 from support.paths import FIXTURES
 
 
@@ -26,11 +27,7 @@ def random_ssm(rng, n, m=1, p=1, *, gaps=(1e-3, 0.5), batch=(), conj_sym=True, D
 
 def dense(ssm: DiagonalSSM) -> StateSpace:
     """Textbook form with real matrices, in the coordinates (Re x, Im x)."""
-    a, b = ssm.Lambda.real, ssm.Lambda.imag
-    A = np.block([[np.diag(a), -np.diag(b)], [np.diag(b), np.diag(a)]])
-    B = np.vstack([ssm.B.real, ssm.B.imag])
-    C = ssm.kappa * np.hstack([ssm.C.real, -ssm.C.imag])
-    return StateSpace(A, B, C @ A, ssm.D + C @ B)
+    return StateSpace(*oracles.dense(ssm))
 
 
 def gain_mp(ssm: DiagonalSSM, omega, digits: int = 40):

@@ -49,6 +49,14 @@ def scaled(ssm, a):
     return replace(ssm, B=ssm.B * a[:, None], C=ssm.C / a, C_reverse=reverse)
 
 
+def assert_close(actual, expected, tolerance):
+    """Equal shapes, and errors within `tolerance` of the largest value; no NaN."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    if expected.size:
+        assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
 def assert_same_bits(actual, expected):
     """Equal shapes, dtypes and bytes."""
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)

@@ -5,7 +5,8 @@ from ._elimination import eliminate
 from ._refit import refit
 from ._search import Search, SearchPoint, search_model
 from ._search_network import search, search_network
-from ._selective import Candidate, SelectiveCompression, compress_selective, search_selective
+from ._selective import Candidate, SelectiveCompression, compress_selective
+from ._selective_verbs import search_selective
 from ._sensitivity import output_sensitivity
 from ._sequential import refit_network
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ..._support.arguments import require_kind, whole_number
 from ...calibration import Calibration, Moments
@@ -13,6 +13,7 @@ from ...models import SSMModel, replace_system
 from ...models._model import MODEL_ADVICE
 from ...selection._outputs import check_moments, output_weights
 from ...systems import DiagonalSSM
+from ...systems._diagonalise import WORST_CONDITION, Eigensystem
 
 
 def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mapping[str, int]) -> SSMModel:
@@ -61,7 +62,7 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> calibration = sr.calibrate(model, {"layers.0.seq": u})
     >>> balance_calibrated(model, calibration, {"layers.0.seq": 10})["layers.0.seq"]
@@ -73,7 +74,7 @@ def balance_calibrated(model: SSMModel, calibration: Calibration, orders: Mappin
     for name, order in orders.items():
         ssm = model[name]
         check_moments(ssm, calibration[name], name)
-        if order != np.prod(ssm.Lambda.shape):
+        if order != ssm.systems * ssm.order:
             model = replace_system(model, name, _balanced(ssm, calibration[name], order, name))
     return model
 
@@ -134,22 +135,19 @@ class _System:
         for real_order in range(min(rank, 2 * order), 0, -1):
             root = np.sqrt(sigma[:real_order])
             left, right = (G @ U[:, :real_order] / root).T, F @ Vt[:real_order].T / root
-            poles, basis = np.linalg.eig(left @ self.A @ right)
-            kept = poles.imag >= 0
-            if kept.sum() <= order:
+            modes = Eigensystem.of(left @ self.A @ right)
+            if (count := int(modes.stored.sum())) <= order:
                 break
         else:
             return self._silent(order)
-        if np.linalg.cond(basis) > 1e10:
+        if modes.condition > WORST_CONDITION:
             raise NotRepresentableError(f"layer {name!r}: two reduced poles coincide; choose another order")
-        B = np.linalg.solve(basis, left @ self.B)[kept]
-        B[poles[kept].imag == 0] = B[poles[kept].imag == 0].real
-        doubled = np.where(poles.imag > 0, 2.0, 1.0)[kept]
-        padding = order - int(kept.sum())
-        # W acts on real coordinates r = right z, z = basis x: a pair contributes twice its real part.
-        outputs = [np.pad((W @ right @ basis)[:, kept] * doubled, ((0, 0), (0, padding))) for W in self.outputs]
-        Lambda = np.concatenate([poles[kept], np.full(padding, 0.5)])
-        return Lambda, np.pad(B, ((0, padding), (0, 0))), *outputs
+        # The weights act on real coordinates r = right z.
+        poles, B, C = modes.states(left @ self.B, np.concatenate(self.outputs) @ right)
+        padding = order - count
+        C = np.pad(2.0 * C, ((0, 0), (0, padding)))
+        Lambda = np.concatenate([poles, np.full(padding, 0.5)])
+        return Lambda, np.pad(B, ((0, padding), (0, 0))), *np.split(C, len(self.outputs))
 
     def _silent(self, order: int) -> tuple[np.ndarray, ...]:
         outputs = [np.zeros((len(W), order)) for W in self.outputs]

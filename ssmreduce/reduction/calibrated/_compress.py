@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import real_number, whole_number
+from ..._support.arguments import real_number, share, whole_number
 from ...calibration import Calibration
-from ...errors import ArgumentError, NotRepresentableError, SelectionError, UnknownNameError
-from ...models import SSMModel, replace_system
-from ...models._model import overwrite_states
+from ...errors import ArgumentError, OptionError, SelectionError, UnknownNameError
+from ...models import SSMModel
+from ...models._model import write_states
 from ...networks import RECORD, Network, network
+from ...networks._selective import has_mixers
+from ...selection import elimination_path, elimination_scores, prune, select
+from ...selection._outputs import RIDGE
 from ._coordinates import ModelCoordinates
-from ._elimination import eliminate
 from ._finish import OutputError, adam, pieces
 from ._gauss_newton import gauss_newton
 from ._network_data import Part, batch_list, kept_apart, moments_of, recorded, summed
 from ._progress import Progress, named, shown
+from ._refit import fitted_outputs
+from ._selective_verbs import compress_mixers
 from ._sequential import refit_parts
 
 METHODS = ("eliminate", "sequential")
@@ -50,7 +54,13 @@ class Recipe:
         for name in ("min_states", "refine", "steps", "seed"):
             object.__setattr__(self, name, whole_number(getattr(self, name), name))
         if not 0 < real_number(self.rate, "rate") < np.inf:
-            raise SelectionError(f"rate must be a positive number, got {self.rate}")
+            raise OptionError(f"rate must be a positive number, got {self.rate}")
+
+    def require_defaults(self) -> None:
+        """Raise where something else than the seed was chosen, of what a network with Mamba mixers has no use for."""
+        changed = [name for name, value in asdict(self).items() if name != "seed" and value != getattr(Recipe, name)]
+        if changed:
+            raise OptionError(f"{', '.join(changed)} does not apply to a network with Mamba mixers; give methods=...")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +108,10 @@ def compress(
     (`refit_network`), and all parameters of the layers' systems are moved together until the network's outputs match
     the original's. What is done is kept only if it lowers the output error on sequences that are kept apart.
 
+    A PyTorch network with Mamba-1 or Mamba-2 mixers is made smaller as in
+    `ssmreduce.reduction.calibrated.compress_selective`: every layer loses the same share of its states, by the method
+    whose outputs are nearest to the original's on the sequences kept apart.
+
     Parameters
     ----------
     obj : torch.nn.Module, flax.linen.Module, equinox.Module or Network
@@ -135,7 +149,9 @@ def compress(
     progress : bool or callable, optional
         True for a bar, False for none, or a function of (text, done, total). By default a bar on a terminal.
     **options
-        Of `network`: ``adapter``, ``inputs``, ``mask``, ``output``, ``channels_first``.
+        Of `network`: ``adapter``, ``inputs``, ``mask``, ``output``, ``channels_first``. With Mamba mixers ``inputs``,
+        ``methods``, ``stock``, ``probes``, ``joint`` and ``refine_options``, and of the others above only `ratio`,
+        `apart`, `seed` and `progress`.
 
     Returns
     -------
@@ -148,8 +164,8 @@ def compress(
     ------
     ArgumentError
         An object that is no network, one array for a list of batches, or a finish of what cannot be differentiated.
-    UnknownNameError, SelectionError
-        An option that does not exist or is out of its range.
+    OptionError, SelectionError
+        An option that does not exist or is out of its range, or such a ratio.
     ShapeError
         No sequences, or too few to keep some apart.
     EvaluationError, NonFiniteError
@@ -164,11 +180,12 @@ def compress(
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import s5_digits
-    >>> module, x = s5_digits(), torch.rand(20, 64, 1, generator=torch.manual_seed(0))
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer)
+    >>> x = torch.rand(20, 16, 1, generator=torch.manual_seed(0))
     >>> small = sr.compress(module, [x], ratio=0.9, steps=5)
     >>> small(x).shape, sum(sr.network(small).model.orders.values())
-    (torch.Size([20, 10]), 25)
+    (torch.Size([20, 16, 32]), 6)
     """
     recipe = Recipe(
         method=method,
@@ -180,6 +197,9 @@ def compress(
         rate=rate,
         seed=seed,
     )
+    if has_mixers(obj):
+        recipe.require_defaults()
+        return compress_mixers(obj, batches, ratio=ratio, apart=apart, seed=recipe.seed, progress=progress, **options)
     net = network(obj, **options)
     require_finish(net, recipe)
     with shown(progress) as show:
@@ -222,29 +242,31 @@ def compressed(data: Data, ratio: float, recipe: Recipe, *, progress: Progress =
     return completed(data, ratio, recipe, start, progress=progress)
 
 
-def checked_ratio(ratio: float) -> float:
-    """The ratio as a float in [0, 1)."""
-    if not 0 <= real_number(ratio, "ratio") < 1:
-        raise SelectionError(f"ratio must be in [0, 1), the share of states that is dropped, got {ratio}")
-    return float(ratio)
-
-
 def start_of(data: Data, ratio: float, recipe: Recipe, *, progress: Progress = lambda *_: None) -> SSMModel:
     """The reduced model before the finish."""
     full = data.net.model
-    chosen: dict[str, Any] = {"scope": recipe.scope, "min_states": recipe.min_states, "feedthrough": True}
     if all(full.state_index(name)[1].all() for name in full):
-        model = eliminate(full, data.calibration, ratio=ratio, **chosen)
+        model = _eliminated(data, recipe, ratio=ratio)
     else:  # `select` would count the empty slots of systems with fewer states than the largest
         states = sum(full.orders.values())
-        model = eliminate(
-            full, data.calibration, count=math.floor((1 - checked_ratio(ratio) + 1e-9) * states), **chosen
-        )
+        dropped = share(ratio, "ratio", zero=True, error=SelectionError)
+        model = _eliminated(data, recipe, count=math.floor((1 - dropped + 1e-9) * states))
     if recipe.method == "eliminate":
         return model
     show = named(progress, "refit")
     refitted = refit_parts(data.net, model, data.fit, refine=recipe.refine, feedthrough=True, progress=show)
     return better(data, model, refitted)[0]
+
+
+def _eliminated(data: Data, recipe: Recipe, **rule: Any) -> SSMModel:
+    """What `eliminate` gives, also of families that cannot hold the fitted outputs."""
+    full = data.net.model
+    scores = elimination_scores(elimination_path(full, data.calibration, feedthrough=True), scope=recipe.scope)
+    small = prune(full, select(scores, min_states=recipe.min_states, scope=recipe.scope, **rule))
+    result = small
+    for name, moments in data.calibration.items():
+        result = write_states(result, name, fitted_outputs(small, moments, full, name, ridge=RIDGE, feedthrough=True))
+    return result
 
 
 def completed(
@@ -297,8 +319,5 @@ def _kept_selection(start: SSMModel, moved: SSMModel) -> SSMModel:
     """The moved systems as states of the model family where it holds them, so that its files do too."""
     result = start
     for name, ssm in moved.items():
-        try:
-            result = overwrite_states(result, name, ssm)
-        except NotRepresentableError:
-            result = replace_system(result, name, ssm, valid=moved.state_index(name)[1])
+        result = write_states(result, name, ssm)
     return result

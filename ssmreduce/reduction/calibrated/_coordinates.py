@@ -1,5 +1,6 @@
 r"""Coordinates in which all parameters of a layer matter alike: whitened outputs, inputs and poles by their effect."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -90,12 +91,12 @@ class LayerCoordinates:
     @property
     def size(self) -> int:
         """Number of coordinates."""
-        return sum(int(np.prod(shape)) for shape in self._shapes().values())
+        return sum(math.prod(shape) for shape in self._shapes().values())
 
     def _split(self, variables: np.ndarray) -> dict[str, np.ndarray]:
         parts, first = {}, 0
         for name, shape in self._shapes().items():
-            count = int(np.prod(shape))
+            count = math.prod(shape)
             parts[name] = variables[first : first + count].reshape(shape)
             first += count
         return parts

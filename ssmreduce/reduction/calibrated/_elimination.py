@@ -67,7 +67,7 @@ def eliminate(
     --------
     >>> import numpy as np
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> small = eliminate(model, sr.calibrate(model, dict.fromkeys(model, u)), ratio=0.8)
     >>> sum(small.orders.values())

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import described, real_number, require_batches, require_kind
+from ..._support.arguments import described, require_batches, require_kind, share
 from ...calibration import Moments
 from ...calibration._accumulate import layer_moments
-from ...errors import ArgumentError, NonFiniteError, SelectionError, ShapeError
+from ...errors import ArgumentError, NonFiniteError, ShapeError
 from ...models import SSMModel
 from ...networks import Network, sequences_in, take_sequences
 
@@ -86,16 +86,15 @@ def recorded(
     return parts
 
 
-def kept_apart(batches: Sequence[Any], share: float, seed: int) -> tuple[list[Any], list[Any]]:
+def kept_apart(batches: Sequence[Any], apart: float, seed: int) -> tuple[list[Any], list[Any]]:
     """Batches of the sequences to fit on, and of those kept apart, a random share of all."""
-    if not 0 < real_number(share, "apart") < 1:
-        raise SelectionError(f"apart must be in (0, 1), the share of sequences that is kept apart, got {share}")
+    apart = share(apart, "apart")
     sizes = [sequences_in(batch) for batch in batches]
     total = sum(sizes)
-    count = round(share * total)
+    count = round(apart * total)
     if not 1 <= count < total:
         raise ShapeError(
-            f"{total} sequences cannot be split into those to fit on and {share:.0%} kept apart: give more"
+            f"{total} sequences cannot be split into those to fit on and {apart:.0%} kept apart: give more"
         )
     apart = np.zeros(total, dtype=bool)
     apart[np.random.default_rng(seed).permutation(total)[:count]] = True

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import scipy.optimize
+import scipy
 
 from ..._support.arrays import one_minus_abs
 from ...calibration._accumulate import layer_moments

@@ -82,7 +82,7 @@ def refit(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((10, 64, 32))
     >>> pruned = sr.prune(model, sr.select(sr.score(model, "last"), ratio=0.5))
     >>> on_data = refit(pruned, calibration=sr.calibrate(model, dict.fromkeys(model, u)))
@@ -103,10 +103,31 @@ def refit(
     result = reduced
     for name in calibration if layers is None else layers:
         reduced.require(name)
-        ssm, keep = _fitted_system(reduced, calibration[name], reference, name)
-        fit = OutputFit(ssm, calibration[name], ridge=ridge, feedthrough=feedthrough)
-        result = overwrite_states(result, name, _taken(reduced[name], with_weights(ssm, *fit.solve(keep)), keep))
+        fitted = fitted_outputs(
+            reduced,
+            calibration[name],
+            reference,
+            name,
+            ridge=RIDGE if ridge is None else ridge,
+            feedthrough=feedthrough,
+        )
+        result = overwrite_states(result, name, fitted)
     return result
+
+
+def fitted_outputs(
+    reduced: SSMModel,
+    moments: Moments,
+    reference: SSMModel | None,
+    name: str,
+    *,
+    ridge: float,
+    feedthrough: bool,
+) -> DiagonalSSM:
+    """The system of one layer with its outputs fitted on data."""
+    ssm, keep = _fitted_system(reduced, moments, reference, name)
+    fit = OutputFit(ssm, moments, ridge=ridge, feedthrough=feedthrough)
+    return _taken(reduced[name], with_weights(ssm, *fit.solve(keep)), keep)
 
 
 def _fitted_in_h2(reduced: SSMModel, reference: SSMModel | None, layers: Iterable[str]) -> SSMModel:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..._support.arguments import real_number, require_callable, require_kind, whole_number
+from ..._support.arguments import real_number, require_callable, require_kind, share, whole_number
+from ..._support.tables import Report, table_of
 from ...calibration import Calibration
-from ...errors import NonFiniteError, SelectionError, UnattainableError
+from ...errors import NonFiniteError, OptionError, SelectionError, UnattainableError
 from ...models import SSMModel
 from ...models._model import MODEL_ADVICE
 from ...selection import Scores, elimination_path, elimination_scores, prune, select
@@ -37,13 +38,13 @@ class SearchPoint:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Search(Report):
     """Result of `search`.
 
     Attributes
     ----------
     model : SSMModel
-        The smallest model that was accepted.
+        The smallest model that was accepted. Of a network with Mamba mixers, the layers by name.
     ratio : float
         Its share of states dropped.
     value : float
@@ -56,12 +57,20 @@ class Search:
         Where a network was searched, the reduced one, of the kind that was given.
     """
 
-    model: SSMModel
+    model: Any
     ratio: float
     value: float
     reference: float
     points: tuple[SearchPoint, ...]
     live: Any = None
+
+    def __rich__(self) -> Any:
+        title = f"{self.ratio:.1%} dropped: {self.value:.6g}, before: {self.reference:.6g}"
+        table = table_of(title, "dropped", "states", "value", "")
+        for point in self.points:
+            cells = f"{point.ratio:.1%}", str(point.states), f"{point.value:.6g}", "ok" if point.accepted else ""
+            table.add_row(*cells)
+        return table
 
     def to_dict(self) -> dict:
         """Plain data for JSON, without the model."""
@@ -115,9 +124,10 @@ def search_model(
     ArgumentError
         No model, calibration or function where one is needed; an `evaluate` that returns no number, or a `finish` that
         returns no model.
+    OptionError
+        A negative or NaN `max_loss`, or a tolerance outside (0, 1).
     SelectionError
-        A negative or NaN `max_loss`, a tolerance outside (0, 1), a `min_states` that is negative, no whole number, or
-        more than any layer has.
+        A `min_states` that is negative, no whole number, or more than any layer has.
     UnattainableError
         Not even the finished model with all its states is within the limit.
     NonFiniteError
@@ -134,7 +144,7 @@ def search_model(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> model = sr.load("examples/s5_digits/model.safetensors")
+    >>> model = sr.models.example()
     >>> calibration = sr.calibration.calibrate_stationary(model)
     >>> result = search_model(model, calibration, lambda m: -float(sum(m.orders.values()) < 100), max_loss=0.5)
     >>> sum(result.model.orders.values())
@@ -190,9 +200,8 @@ def _check(evaluate: Callable, finish: Callable | None, max_loss: float, toleran
     if finish is not None:
         require_callable(finish, "finish", "a function from a model to a model is needed")
     if not real_number(max_loss, "max_loss") >= 0:
-        raise SelectionError(f"max_loss must be a number that is not negative, got {max_loss}")
-    if not 0 < real_number(tolerance, "tolerance") < 1:
-        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+        raise OptionError(f"max_loss must not be negative, got {max_loss}")
+    share(tolerance, "tolerance")
 
 
 def _value(evaluate: Callable[[SSMModel], float], model: SSMModel) -> float:

@@ -5,19 +5,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..._support.arguments import real_number
-from ...errors import SelectionError, UnattainableError
+from ..._support.arguments import share
+from ...errors import OptionError, UnattainableError
 from ...models import SSMModel
 from ...networks import Network, network
+from ...networks._selective import has_mixers
 from ._compress import Data, Recipe, completed, gather, require_finish, start_of
 from ._progress import Progress, shown
 from ._search import Search, SearchPoint, search_model
+from ._selective_verbs import search_selective
 
 
 def search(obj: Any, data: Any, evaluate: Any = None, **options: Any) -> Search:
     """Smallest network that agrees with the original, or largest ratio that costs at most so much of a metric.
 
-    Two calls: ``search(network, batches, agreement=0.99)`` as in `search_network`, and
+    Three calls: ``search(network, batches, agreement=0.99)`` as in `search_network`, or as in
+    `ssmreduce.reduction.calibrated.search_selective` of a network with Mamba mixers, and
     ``search(model, calibration, evaluate, max_loss=...)`` as in `search_model`.
 
     Parameters
@@ -28,7 +31,7 @@ def search(obj: Any, data: Any, evaluate: Any = None, **options: Any) -> Search:
     evaluate : callable, optional
         For a model: from a model to a number, the larger the better.
     **options
-        Of `search_network` or `search_model`.
+        Of `search_network`, `search_selective` or `search_model`.
 
     Returns
     -------
@@ -42,17 +45,19 @@ def search(obj: Any, data: Any, evaluate: Any = None, **options: Any) -> Search:
     Examples
     --------
     >>> import ssmreduce as sr, torch
-    >>> from torch_networks import lru_digits
-    >>> x = torch.rand(20, 64, 1, generator=torch.manual_seed(0))
-    >>> result = search(lru_digits(), [x], agreement=0.9, finish=None)
+    >>> x = torch.rand(20, 16, 1, generator=torch.manual_seed(0))
+    >>> layer = sr.networks.SSMLayer(sr.models.example()["layers.0.seq"])
+    >>> head = torch.nn.Flatten(), torch.nn.Linear(16 * 32, 10)
+    >>> module = torch.nn.Sequential(torch.nn.Linear(1, 32), layer, *head)
+    >>> result = search(module, [x], agreement=0.9, finish=None)
     >>> result.value >= 0.9, result.live(x).shape
     (True, torch.Size([20, 10]))
     """
     if isinstance(obj, SSMModel):
         return search_model(obj, data, evaluate, **options)
     if evaluate is not None:
-        raise SelectionError("a network is searched by its agreement with the original; evaluate goes with a model")
-    return search_network(obj, data, **options)
+        raise OptionError("a network is searched by its agreement with the original; evaluate goes with a model")
+    return search_selective(obj, data, **options) if has_mixers(obj) else search_network(obj, data, **options)
 
 
 def search_network(
@@ -101,7 +106,7 @@ def search_network(
 
     Raises
     ------
-    SelectionError
+    OptionError
         An agreement outside (0, 1], a tolerance outside (0, 1).
     UnattainableError
         Not even the smallest reduction agrees so often: one state less, or a share of `tolerance` less.
@@ -113,10 +118,8 @@ def search_network(
     The original runs once on each sequence. A candidate whose start agrees is accepted without the finish; the best
     one gets it in the end.
     """
-    if not 0 < real_number(agreement, "agreement") <= 1:
-        raise SelectionError(f"agreement must be in (0, 1], got {agreement}")
-    if not 0 < real_number(tolerance, "tolerance") < 1:
-        raise SelectionError(f"tolerance must be in (0, 1), got {tolerance}")
+    share(agreement, "agreement", one=True)
+    share(tolerance, "tolerance")
     recipe = Recipe(
         method=method,
         finish=finish,
@@ -144,10 +147,10 @@ def _bisected(
     best, points, expected = None, [], math.ceil(math.log2(1 / tolerance))
     while high - low > max(tolerance, 1 / total):
         middle = (low + high) / 2
-        start = start_of(data, middle, recipe)
+        start = start_of(data, middle, recipe, progress=show)
         value, model = data.agreement(start), start
         if value < agreement and recipe.finish is not None:
-            model = completed(data, middle, recipe, start)
+            model = completed(data, middle, recipe, start, progress=show)
             value = data.agreement(model)
         accepted = value >= agreement
         left = sum(model.orders.values())

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..._support.arguments import require_batches
+from ..._support.arguments import require_batches, share
 from ..._support.optional import optional_import
-from ...errors import SelectionError, UnattainableError
+from ...errors import ArgumentError, OptionError, SelectionError
 from ...networks import Visit, call_network, evaluating, mixer_layer, selective_mixers, walk
 from ...selective import SelectiveMoments, method_steps, reduce_selective, selective_moments, simulate
 
@@ -66,6 +66,11 @@ class SelectiveCompression:
     layers: dict[str, Any]
     method: str
     candidates: tuple[Candidate, ...]
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that was taken."""
+        return next(candidate for candidate in self.candidates if candidate.method == self.method)
 
     def __str__(self) -> str:
         """Candidates with what they reach on data held apart, the one chosen marked."""
@@ -126,8 +131,8 @@ def compress_selective(
 
     Raises
     ------
-    SelectionError
-        ``ratio`` or ``held`` is out of range, a method does not fit, or there are too few sequences.
+    OptionError, SelectionError
+        ``held`` or ``ratio`` is out of range, a method does not fit, or there are too few sequences.
     UnknownNameError, NotRepresentableError, MissingDependencyError
 
     Examples
@@ -142,8 +147,7 @@ def compress_selective(
     (4, 'rotate')
     """
     optional_import("torch", "torch")
-    if not 0 <= ratio < 1:
-        raise SelectionError(f"ratio must be in [0, 1), got {ratio}")
+    share(ratio, "ratio", zero=True, error=SelectionError)
     kinds = {mixer_layer(mixer).kind for mixer in selective_mixers(module).values()}
     methods = _methods(methods, kinds, stock)
     used, apart = split_batches(batches, held)
@@ -176,7 +180,7 @@ def _methods(methods: tuple[str, ...] | str | None, kinds: set[str], stock: bool
             if stock and first == "rotate":
                 raise SelectionError("stock code cannot hold rotated states; give methods that select states")
     if not methods:
-        raise SelectionError("methods is empty")
+        raise OptionError("methods is empty")
     return methods
 
 
@@ -249,12 +253,12 @@ def split_batches(batches: Iterable[Any], held: float) -> tuple[list[Any], list[
 
     Raises
     ------
-    SelectionError
+    ArgumentError, OptionError, SelectionError
+        No batches, a share outside (0, 1), or too few sequences.
     """
     require_batches(batches)
     batches = list(batches)
-    if not 0 < held < 1:
-        raise SelectionError(f"held must be in (0, 1), got {held}")
+    share(held, "held")
     if len(batches) == 1:
         size = _size(batches[0])
         cut = size - max(1, round(held * size))
@@ -262,7 +266,7 @@ def split_batches(batches: Iterable[Any], held: float) -> tuple[list[Any], list[
             raise SelectionError(f"{size} sequences are too few to hold some apart")
         return [_rows(batches[0], slice(None, cut))], [_rows(batches[0], slice(cut, None))]
     if not batches:
-        raise SelectionError("batches is empty")
+        raise ArgumentError("batches is empty")
     cut = len(batches) - max(1, round(held * len(batches)))
     if cut < 1:
         raise SelectionError(f"{len(batches)} batches are too few to hold some apart")
@@ -302,58 +306,3 @@ def compared(full: list[Any], reduced: list[Any]) -> tuple[float, float]:
         positions += len(p)
         bits += float((p.exp() * (p - q)).sum()) / math.log(2)
     return same / positions, bits / positions
-
-
-def search_selective(
-    module: Any,
-    batches: Iterable[Any],
-    *,
-    agreement: float,
-    ratios: tuple[float, ...] = (0.97, 0.95, 0.9, 0.85, 0.75, 0.5, 0.25),
-    **options: Any,
-) -> SelectiveCompression:
-    """The smallest of several sizes at which the outputs agree with the full network on data held apart.
-
-    Parameters
-    ----------
-    module, batches
-        As for `compress_selective`.
-    agreement : float
-        Share of the held-apart positions at which the largest output must be the same.
-    ratios : tuple of float
-        Shares of the states to remove, tried from the largest on.
-    **options
-        For `compress_selective`.
-
-    Returns
-    -------
-    SelectiveCompression
-
-    Raises
-    ------
-    UnattainableError
-        No ratio reaches the agreement.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from ssmreduce.networks import SelectiveMixer
-    >>> from ssmreduce.reduction.calibrated import search_selective
-    >>> from ssmreduce.selective import random_layer
-    >>> net = torch.nn.Sequential(SelectiveMixer(random_layer("mamba2", width=8, order=8)), torch.nn.Linear(8, 5))
-    >>> data = [torch.randn(16, 32, 8)]
-    >>> small = search_selective(net, data, agreement=0.8, ratios=(0.5, 0.25, 0.0), methods="rotate")
-    >>> small.candidates[0].agreement >= 0.8
-    True
-    """
-    batches = list(batches)
-    reached = 0.0
-    for ratio in sorted(ratios, reverse=True):
-        result = compress_selective(module, batches, ratio=ratio, **options)
-        best = next(c.agreement for c in result.candidates if c.method == result.method)
-        if best >= agreement:
-            return result
-        reached = max(reached, best)
-    raise UnattainableError(
-        f"no ratio in {tuple(ratios)} reaches an agreement of {agreement}; the best is {reached:.4f}"
-    )

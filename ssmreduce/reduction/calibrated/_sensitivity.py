@@ -65,8 +65,7 @@ def output_sensitivity(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> net = sr.network(s5_digits())
+    >>> net = sr.network(sr.networks.s5_digits, model=sr.models.example())
     >>> x = np.random.default_rng(0).random((4, 64, 1))
     >>> calibration = sr.calibrate(net.model, net.layer_inputs(net.model, x))
     >>> sensitivity = output_sensitivity(net, calibration, [x], ratio=0.9)

@@ -10,7 +10,7 @@ from ...calibration._accumulate import layer_moments
 from ...calibration._inputs import sequences
 from ...errors import ArgumentError, SelectionError, UnknownLayerError
 from ...models import SSMModel
-from ...models._model import MODEL_ADVICE, overwrite_states
+from ...models._model import MODEL_ADVICE, write_states
 from ...networks import Network, network
 from ...responses import simulate
 from ...selection._outputs import RIDGE, OutputFit, with_weights
@@ -76,8 +76,6 @@ def refit_network(
         No batches, or inputs that do not fit.
     SelectionError
         A `refine` that is negative or no whole number, a ridge below 1e-14, or `refine` with padded batches.
-    NotRepresentableError
-        A system that the model family cannot hold.
 
     Notes
     -----
@@ -86,8 +84,7 @@ def refit_network(
     Examples
     --------
     >>> import ssmreduce as sr
-    >>> from torch_networks import s5_digits
-    >>> net = sr.network(s5_digits())
+    >>> net = sr.network(sr.networks.s5_digits, model=sr.models.example())
     >>> x = np.random.default_rng(0).random((4, 64, 1))
     >>> small = sr.eliminate(net.model, sr.calibrate(net.model, net.layer_inputs(net.model, x)), ratio=0.8)
     >>> refit_network(net, small, [x]).orders == small.orders
@@ -134,7 +131,7 @@ def refit_parts(
             target = simulate(net.model[name], layer_input(part.inputs, name))
             data.append((now, target, net.mask(part.batch, now.shape[1])))
         fitted = _fitted(result[name], data, refine=refine, ridge=ridge, feedthrough=feedthrough, name=name)
-        result = overwrite_states(result, name, fitted)
+        result = write_states(result, name, fitted)
         if progress is not None:
             progress(done, len(chosen))
     return result

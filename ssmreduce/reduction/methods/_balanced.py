@@ -5,7 +5,7 @@ from bisect import bisect_left
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from ..._support.arguments import real_number
 from ...errors import SelectionError, UnattainableError, UnknownNameError

@@ -10,6 +10,7 @@ from ..._support.arrays import one_minus_abs
 from ...errors import SelectionError
 from ...systems import DiagonalSSM, unstable_states
 from ...systems._batches import batched, joined, single_systems, stable_part
+from ...systems._diagonalise import WORST_CONDITION, Eigensystem
 from ...systems._real import output_rows
 from ...systems._states import take_states
 from ...systems._systems import require_diagonal
@@ -17,7 +18,6 @@ from ...systems._systems import require_diagonal
 _PARALLEL = 1e-10  # rounding errors by which vectors that ought to be parallel may differ
 _CHECKED = 4  # poles at whose angles the response of a diagonal form is compared
 _UNFAITHFUL = 1e-7  # relative difference there from which a smaller order is taken
-_WORST_CONDITION = 1e8  # of eigenvectors: beyond it the diagonal form loses more than half the digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,9 +136,6 @@ def _rank(vectors: np.ndarray) -> int:
     return int(np.linalg.matrix_rank(vectors, tol=_PARALLEL * np.abs(vectors).max(initial=0.0)))
 
 
-# ---------------------------------------------------------------- real coordinates
-
-
 # ---------------------------------------------------------------- back to stored states
 
 
@@ -163,15 +160,14 @@ def stored_states(
     """
     if not A.size:
         return np.zeros(0, dtype=np.complex128), B.astype(np.complex128), C.astype(np.complex128)
-    Lambda, V = np.linalg.eig(A)
-    if not (one_minus_abs(Lambda.astype(np.complex128)) > 0).all() or np.linalg.cond(V) > _WORST_CONDITION:
+    modes = Eigensystem.of(A)
+    if not (one_minus_abs(modes.poles) > 0).all() or modes.condition > WORST_CONDITION:
         return None
-    stored = Lambda.imag >= 0
-    rows = np.linalg.solve(V, B.astype(V.dtype))[stored]
-    columns = (C @ V)[:, stored] * np.where(Lambda[stored].imag == 0, 1.0, 2.0) / kappa
+    Lambda, rows, columns = modes.states(B, C)
+    columns = 2.0 / kappa * columns
     b, c = np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=0)
     scale = np.sqrt(np.divide(c, b, out=np.ones_like(b), where=(b > 0) & (c > 0)))
-    states = Lambda[stored].astype(np.complex128), rows * scale[:, None], columns / scale
+    states = Lambda, rows * scale[:, None], columns / scale
     return states if _is_faithful(A, B, C, kappa, *states) else None
 
 

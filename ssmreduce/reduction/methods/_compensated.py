@@ -1,10 +1,11 @@
 """Compensated modal truncation: the poles that stay, with B and C refitted to what the others did."""
 
 import numpy as np
-from scipy.linalg import cho_solve
+import scipy
 
-from ...errors import SelectionError, UnknownNameError
-from ...norms._gramians import real_gramian, safe_cholesky
+from ..._support.arguments import positive_integer
+from ...errors import UnknownNameError
+from ...norms._gramians import real_gramian, safe_cholesky, unit_diagonal
 from ...selection import hinf
 from ...selection._scores import Criterion
 from ...systems import DiagonalSSM, unstable_states
@@ -51,9 +52,9 @@ def compensated_truncation(
     Raises
     ------
     SelectionError
-        An order outside 0 ... n, or fewer than one iteration.
-    UnknownNameError
-        Another `refit`.
+        An order outside 0 ... n.
+    OptionError
+        Another `refit`, or fewer than one iteration.
 
     Notes
     -----
@@ -84,8 +85,7 @@ def compensated_truncation(
 def _check(refit: str, iterations: int) -> None:
     if refit not in REFITS:
         raise UnknownNameError(f"there is no refit {refit!r}; choose from {', '.join(REFITS)}")
-    if iterations < 1:
-        raise SelectionError(f"at least one iteration is needed, got {iterations}")
+    positive_integer(iterations, "iterations")
 
 
 def refitted_layer(ssm: DiagonalSSM, kept: DiagonalSSM) -> DiagonalSSM:
@@ -137,10 +137,9 @@ def _solve(gramian: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Solution of least norm, in coordinates in which the diagonal of the Gramian is 1."""
     factor = safe_cholesky(gramian)
     if factor is not None:
-        return cho_solve((factor, True), right, check_finite=False)
-    diagonal = np.diagonal(gramian)
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))[:, None]
-    values, vectors = np.linalg.eigh(gramian / scale / scale.T)
+        return scipy.linalg.cho_solve((factor, True), right, check_finite=False)
+    scaled, scale = unit_diagonal(gramian)
+    values, vectors = np.linalg.eigh(scaled)
     kept = values > _SINGULAR * values[-1]
     vectors = vectors[:, kept]
     return vectors @ ((vectors.T @ (right / scale)) / values[kept, None]) / scale

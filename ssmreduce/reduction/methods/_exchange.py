@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import SelectionError
+from ..._support.arguments import whole_number
 from ...norms.peak import PeakGain, peak_gain
 from ...systems import DiagonalSSM
 from ...systems._batches import difference
@@ -42,7 +42,9 @@ def exchange(ssm: DiagonalSSM, order: int, *, rounds: int = 10) -> Reduction:
     Raises
     ------
     SelectionError
-        An order outside 0 ... n, or negative `rounds`.
+        An order outside 0 ... n.
+    OptionError
+        Negative `rounds`.
 
     Notes
     -----
@@ -55,8 +57,7 @@ def exchange(ssm: DiagonalSSM, order: int, *, rounds: int = 10) -> Reduction:
     >>> exchange(ssm, 2).ssm.Lambda.real
     array([0.9, 0.2])
     """
-    if rounds < 0:
-        raise SelectionError(f"rounds must not be negative, got {rounds}")
+    rounds = whole_number(rounds, "rounds")
 
     def method(one: DiagonalSSM, k: int) -> Part:
         return Part(refitted(one, take_states(one, _searched(one, k, rounds))))

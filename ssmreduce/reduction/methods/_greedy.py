@@ -3,7 +3,8 @@
 import numpy as np
 
 from ...errors import UnknownNameError
-from ...norms._gramians import real_gramian
+from ...norms._gramians import real_gramian, unit_diagonal
+from ...selection._path import elimination_order
 from ...systems import DiagonalSSM
 from ...systems._real import output_rows, real_outputs
 from ...systems._states import take_states
@@ -79,19 +80,12 @@ def survivors(ssm: DiagonalSSM, count: int, rule: str = "h2") -> np.ndarray:
 
 def _h2_survivors(ssm: DiagonalSSM, count: int) -> np.ndarray:
     n = ssm.order
-    inverse = _inverse(real_gramian(ssm.Lambda, ssm.B))
-    C = real_outputs(output_rows(ssm), 1.0)
-    alive = np.ones(n, dtype=bool)
-    for _ in range(n - count):
-        blocks = C.reshape(-1, 2, n)
-        weights = np.einsum("pai,pbi->iab", blocks, blocks)
-        cost = np.where(alive, np.einsum("iab,iba->i", np.linalg.inv(_pairs(inverse)), weights), np.inf)
-        gone = [int(cost.argmin()), int(cost.argmin()) + n]
-        alive[gone[0]] = False
-        gain = np.linalg.solve(inverse[np.ix_(gone, gone)], inverse[gone])
-        C = C - C[:, gone] @ gain
-        inverse = _without(inverse, gain, gone)
-    return np.flatnonzero(alive)
+    gramian, scale = unit_diagonal(real_gramian(ssm.Lambda, ssm.B))
+    side_by_side = np.arange(2 * n).reshape(2, n).T.ravel()
+    second = (gramian + _FLOOR * np.eye(2 * n))[np.ix_(side_by_side, side_by_side)]
+    C = (real_outputs(output_rows(ssm), 1.0) * scale[:, 0])[:, side_by_side]
+    order, _ = elimination_order(second[None], (C @ second)[None], 2)
+    return np.sort(order[0, n - count :])
 
 
 def _hankel_survivors(ssm: DiagonalSSM, count: int) -> np.ndarray:
@@ -125,11 +119,10 @@ def _own_values(inverses: list[np.ndarray]) -> np.ndarray:
 
 def _inverse(gramian: np.ndarray) -> np.ndarray:
     """Inverse with small eigenvalues raised to a floor, so that a singular Gramian has one."""
-    diagonal = np.diagonal(gramian)
-    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    values, vectors = np.linalg.eigh(gramian / scale[:, None] / scale)
+    scaled, scale = unit_diagonal(gramian)
+    values, vectors = np.linalg.eigh(scaled)
     values = np.maximum(values, _FLOOR * max(values[-1], 1.0))
-    return (vectors / values) @ vectors.T / scale[:, None] / scale
+    return (vectors / values) @ vectors.T / scale / scale.T
 
 
 def _pairs(matrix: np.ndarray) -> np.ndarray:

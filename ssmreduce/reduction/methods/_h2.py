@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import SelectionError
+from ..._support.arguments import whole_number
 from ...norms import h2_norm
 from ...norms._gramians import one_minus_products, real_gramian
 from ...systems import DiagonalSSM
@@ -47,7 +47,9 @@ def h2_approximation(ssm: DiagonalSSM, order: int, *, iterations: int = 40) -> R
     Raises
     ------
     SelectionError
-        An order outside 0 ... n, or negative `iterations`.
+        An order outside 0 ... n.
+    OptionError
+        Negative `iterations`.
 
     Notes
     -----
@@ -67,8 +69,7 @@ def h2_approximation(ssm: DiagonalSSM, order: int, *, iterations: int = 40) -> R
     >>> h2_approximation(ssm, 1).ssm.Lambda.round(3)
     array([0.889+0.j])
     """
-    if iterations < 0:
-        raise SelectionError(f"iterations must not be negative, got {iterations}")
+    iterations = whole_number(iterations, "iterations")
     return reduce_each(ssm, order, lambda one, k: _searched(one, k, iterations), "h2")
 
 

@@ -1,7 +1,7 @@
 """Optimal Hankel-norm approximation after Glover, by way of continuous time."""
 
 import numpy as np
-from scipy.linalg import block_diag
+import scipy
 
 from ..._support.arrays import one_minus_abs
 from ...errors import UnattainableError
@@ -162,7 +162,7 @@ def _real_form(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Ma
             blocks.append([[pole.real, -pole.imag], [pole.imag, pole.real]])
             inputs.append(np.stack([rows[i].real, rows[i].imag]))
             outputs.append(2.0 * np.stack([columns[:, i].real, -columns[:, i].imag], axis=1))
-    return block_diag(*blocks), np.vstack(inputs), np.hstack(outputs), D.real
+    return scipy.linalg.block_diag(*blocks), np.vstack(inputs), np.hstack(outputs), D.real
 
 
 def _to_continuous(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Matrices:
@@ -193,12 +193,10 @@ def _dilated(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, values:
 
 def _to_discrete(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, r: int) -> Matrices | None:
     """Stable part of a continuous system in discrete time, from an ordered Schur form; None unless of order r."""
-    from scipy.linalg import schur, solve_sylvester
-
-    T, Z, stable = schur(A, sort="lhp")
+    T, Z, stable = scipy.linalg.schur(A, sort="lhp")
     if stable != r:
         return None
-    coupling = solve_sylvester(T[:r, :r], -T[r:, r:], -T[:r, r:])
+    coupling = scipy.linalg.solve_sylvester(T[:r, :r], -T[r:, r:], -T[:r, r:])
     inputs = Z.conj().T @ B
     A, B, C = T[:r, :r], inputs[:r] - coupling @ inputs[r:], C @ Z[:, :r]
     inverse = np.linalg.inv(np.eye(r) - A)
