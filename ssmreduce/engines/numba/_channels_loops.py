@@ -83,10 +83,10 @@ class Place(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """Where the next inputs of such a block begin, an address and an index from there, and their stride."""
+    """Where the next inputs of such a block begin, an address and an offset from there, and their stride."""
 
     inputs: int
-    index: int
+    offset: int
     stride: int
 
 
@@ -141,7 +141,7 @@ def _run(form, block, place, skipped, runs, add, ahead):
     if runs == 0:
         return
     y, u = place.y + skipped * vector, place.u + skipped * vector
-    size, pace, index = WORK // (rows * columns), -(-CHUNK * rows // (runs * order)), ahead.index
+    size, pace, index = WORK // (rows * columns), -(-CHUNK * rows // (runs * order)), ahead.offset
     feed_through(shape, y, u, tables.taps + block * group * group * vector, runs, add)
     observe = tables.observe + block * group * order * vector
     for unit in range(0, order // rows, size):

@@ -76,7 +76,7 @@ class Chunk(NamedTuple):
     """A run of steps of one sequence through one system; in reverse, the last step comes first."""
 
     system: int
-    count: int  # steps
+    steps: int
     begin: int  # of its rows
     sample: int  # the number of its first step, counted through all sequences
     following: int  # that of the first step of the next chunk in memory
@@ -98,7 +98,7 @@ def _part(count, plan):
 @inlined
 def _copy_inputs(u, rows, sizes, chunk, plan):
     """Copy the inputs of a member's share of the steps behind their states."""
-    first, last = _part(chunk.count, plan)
+    first, last = _part(chunk.steps, plan)
     width = sizes.systems * sizes.inputs
     for i in range(first, last):
         source = (chunk.sample + (-i if plan.reverse else i)) * width + chunk.system * sizes.inputs
@@ -120,11 +120,11 @@ def _drive_panel(tile, weights, panel, source, rows, sizes, chunk, carry, ahead)
     places = weight, sizes.inputs, power, (leaps, index * pair), (carry, at)
     for j in range(pair):
         rows[chunk.begin + at + j] = carry[at + j]
-    for t in range(0, chunk.count, steps):
+    for t in range(0, chunk.steps, steps):
         read = source.address + t * source.stride * rows.itemsize, source.stride
         states = address(rows, chunk.begin + (t + 1) * sizes.stride + at), sizes.stride
         fetched = (ahead[0], ahead[1] + t * sizes.inputs), ahead[2]
-        if chunk.count - t > len(tile.few):
+        if chunk.steps - t > len(tile.few):
             drive(tile.lanes, tile.steps, read, states, *places, *fetched)
         else:
             drive(tile.lanes, tile.few, read, states, *places, *fetched)
@@ -142,10 +142,10 @@ def _observe_panel(tile, weights, panel, source, rows, sizes, chunk, y, scratch,
     begin = chunk.sample * width + chunk.system * sizes.outputs + panel * pair
     step, wide = -width if plan.reverse else width, min(pair, sizes.outputs - panel * pair)
     ones, sums = scale.size - pair, (address(scratch, 0), pair)
-    first, last = _part((chunk.count - 1) // steps + 1, plan)
-    for t in range(first * steps, min(last * steps, chunk.count), steps):
-        tall = steps if chunk.count - t > few else few
-        valid, at = min(tall, chunk.count - t), begin + t * step
+    first, last = _part((chunk.steps - 1) // steps + 1, plan)
+    for t in range(first * steps, min(last * steps, chunk.steps), steps):
+        tall = steps if chunk.steps - t > few else few
+        valid, at = min(tall, chunk.steps - t), begin + t * step
         here, whole = chunk.begin + (t + 1 - plan.strict) * sizes.stride, valid == tall and wide == pair
         final = (address(y, at), step) if whole else sums
         factors, base = index * pair, (source.address + (t * source.stride + panel * pair) * y.itemsize, source.stride)
@@ -191,7 +191,7 @@ def _exchange(states, begin, order, vectors, at, panels, lanes, enter):
 @inlined
 def _source(tile, arrays, sizes, chunk, plan):
     """Where the inputs of a chunk are read, copied if they must be, and how often the team has met then."""
-    rest, width = chunk.count % len(tile.steps), sizes.systems * sizes.inputs
+    rest, width = chunk.steps % len(tile.steps), sizes.systems * sizes.inputs
     if plan.direct and (rest == 0 or rest == len(tile.few)):
         place = address(arrays.u, chunk.sample * width + chunk.system * sizes.inputs)
         return Source(place, -width if plan.reverse else width), 0
