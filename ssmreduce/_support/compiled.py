@@ -34,6 +34,14 @@ def compiled(function: Callable | None = None, *, key: str = "", **options: Any)
     return dispatcher
 
 
+@cache
+def _say_compiling() -> None:
+    """Tell who sits at a terminal, once, why a first call takes seconds."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        text = "compiling loops for this processor, which takes a few seconds to half a minute; they are kept for later"
+        print(f"ssmreduce: {text}", file=sys.stderr, flush=True)
+
+
 def inlined(function: Callable) -> Any:
     """Decorator: a part of compiled functions, compiled within each of them: much sooner than on its own."""
     return numba.njit(nogil=True, inline="always")(function)
@@ -92,14 +100,12 @@ class Deferred:
     function : compiled function
     worth : int
         Work, in any unit, that is worth compiling it.
-    what : str
-        What is compiled, for a message.
     instead : dict
         See `interpreted`.
     """
 
-    def __init__(self, function: Any, worth: int, what: str, instead: Mapping[str, Callable]) -> None:
-        self.function, self.left, self.what = function, worth, what
+    def __init__(self, function: Any, worth: int, instead: Mapping[str, Callable]) -> None:
+        self.function, self.left = function, worth
         self.plain, self.ready = interpreted(function, instead), False
 
     def chosen(self, arguments: tuple, work: int) -> Callable:
@@ -108,8 +114,6 @@ class Deferred:
         if not self.ready and self.left > work:
             self.left -= work
             return self.plain
-        if not self.ready and sys.stderr is not None and sys.stderr.isatty():
-            print(f"ssmreduce: compiling {self.what}, which is kept for later; this takes a while", file=sys.stderr)
         return self.function
 
 
@@ -156,6 +160,7 @@ class _Forgiving:
                 return found
         if _ONLY_KEPT.get():
             raise _NotKeptError
+        _say_compiling()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -1,5 +1,6 @@
 """The cache of compiled code: no place for it, damaged files, processes that compile at once."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,14 +8,14 @@ import sys
 import numba
 import pytest
 
-from ssmreduce._support.compiled import compiled, interpreted, key_of
+from ssmreduce._support.compiled import _say_compiling, compiled, interpreted, key_of
 
 DEFERRED = """
 import sys
 sys.path.insert(0, {folder!r})
 import plain
 from ssmreduce._support.compiled import Deferred
-twice = Deferred(plain.twice, 10, "doubling", {{}})
+twice = Deferred(plain.twice, 10, {{}})
 forms = [twice.chosen((3,), 4) for _ in range(4)]
 print(*(form is plain.twice for form in forms), *(form(3) for form in forms), len(plain.twice.signatures))
 """
@@ -97,21 +98,32 @@ def test_interpreted_functions_call_interpreted_ones_and_those_given_instead(tmp
     assert nested.both.signatures == nested.twice.signatures == []
 
 
+def fresh():
+    def twice(x):
+        return 2 * x
+
+    return twice
+
+
 def test_code_on_disk_is_found_by_its_key(tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-
-    def fresh():
-        def twice(x):
-            return 2 * x
-
-        return twice
-
     hits = []
     for key in ("one", "one", "other"):
         function = compiled(fresh(), key=key)
         assert function(3) == 6
         hits.append(sum(function.stats.cache_hits.values()))
     assert hits == [0, 1, 0]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_sits_at_a_terminal_is_told_once_what_takes_so_long(terminal, tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    _say_compiling.cache_clear()
+    for key in ("one", "other"):
+        compiled(fresh(), key=key)(3)
+    assert sys.stderr.getvalue().count("ssmreduce: compiling loops") == terminal
 
 
 def test_the_key_changes_with_the_text(tmp_path):
