@@ -58,7 +58,7 @@ def feedthrough(D: np.ndarray, left: np.ndarray, v: np.ndarray) -> tuple:
 
 def dot(rows: np.ndarray, vector: np.ndarray) -> tuple:
     """See `_circle._dot`; each column of `rows` times the vector."""
-    a, b = rows, vector[:, None]
+    a, b = np.ascontiguousarray(rows), vector[:, None]
     re = two_product(a.real, b.real), two_product(-a.imag, b.imag)
     im = two_product(a.real, b.imag), two_product(a.imag, b.real)
     return _sum(*re), _sum(*im)
@@ -66,7 +66,9 @@ def dot(rows: np.ndarray, vector: np.ndarray) -> tuple:
 
 def real_dot(rows: np.ndarray, vector: np.ndarray) -> tuple:
     """See `_circle._real_dot`."""
-    return _sum(two_product(rows, vector.real[:, None])), _sum(two_product(rows, vector.imag[:, None]))
+    parts = two_product(np.ascontiguousarray(rows)[:, None], np.stack([vector.real, vector.imag], axis=1)[:, :, None])
+    (re, im), (re_low, im_low) = _sum(parts)
+    return (re, re_low), (im, im_low)
 
 
 def _sums(*terms: tuple) -> tuple:
@@ -81,8 +83,10 @@ def _sum(*terms: tuple) -> tuple:
     if not len(high):
         return np.zeros(high.shape[1:]), np.zeros(high.shape[1:])
     while (half := len(high) // 2) > 0:
-        both = dd_add((high[:half], low[:half]), (high[half : 2 * half], low[half : 2 * half]))
-        high, low = (np.concatenate([new, old[2 * half :]]) for new, old in zip(both, (high, low), strict=True))
+        odd = high[2 * half :], low[2 * half :]
+        high, low = dd_add((high[:half], low[:half]), (high[half : 2 * half], low[half : 2 * half]))
+        if len(odd[0]):
+            high, low = np.concatenate([high, odd[0]]), np.concatenate([low, odd[1]])
     return high[0], low[0]
 
 
