@@ -116,22 +116,31 @@ class _Run(_Vectors):
                 self.store(value, y, place)
 
 
+def _entries(builder, value, count):
+    """Entries of a tuple of integers."""
+    return [builder.extract_value(value, i) for i in range(count)]
+
+
 @intrinsic
-def advance(typingctx, shape, y, u, inject, jump, leap, observe, states, work, units, order, runs, inputs, ahead, pace):
+def advance(typingctx, shape, tile, tables, places, sizes, ahead):
     """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
 
-    These are `units` times the rows of the shape, from the address `states` on, of `order` rows in all; `work` holds as
-    many vectors for each of the groups. Meanwhile `pace` of the next `inputs`, which begin at ahead[0] with a stride of
-    ahead[1], are fetched for each unit.
+    The arguments are tuples: `tile` the addresses y, u; `tables` those of inject, jump, leap, observe; `places` those
+    of the states and of space for as many vectors for each of the groups; `sizes` are units, order, runs and pace: the
+    states are `units` times the rows of the shape, of `order` rows in all. Meanwhile `pace` of the next inputs, which
+    begin ahead[1] numbers behind the address ahead[0] with a stride of ahead[2], are fetched for each unit.
     """
 
     def codegen(context, builder, signature, args):
         run = _Run(context, builder, shape)
-        y, u, inject, jump, observe, work = (run.pointer(args[k]) for k in (1, 2, 3, 4, 6, 8))
-        leap, states = (run.wide.pointer(args[k]) for k in (5, 7))
-        units, order, runs, inputs, ahead, pace = args[9:]
+        y, u = map(run.pointer, _entries(builder, args[1], 2))
+        inject, jump, leap, observe = _entries(builder, args[2], 4)
+        states, work = _entries(builder, args[3], 2)
+        units, order, runs, pace = _entries(builder, args[4], 4)
+        inputs, start, stride = _entries(builder, args[5], 3)
+        inject, jump, observe, work = map(run.pointer, (inject, jump, observe, work))
+        leap, states = map(run.wide.pointer, (leap, states))
         inputs = builder.inttoptr(inputs, run.scalar.as_pointer())
-        start, stride = (builder.extract_value(ahead, i) for i in range(2))
         with cgutils.for_range(builder, runs) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
             with cgutils.for_range(builder, units) as unit:
@@ -149,7 +158,7 @@ def advance(typingctx, shape, y, u, inject, jump, leap, observe, states, work, u
                 run.write(sums, y_here, part)
         return context.get_dummy_value()
 
-    return types.void(shape, *[types.int64] * 12, ahead, types.int64), codegen
+    return types.void(shape, tile, tables, places, sizes, ahead), codegen
 
 
 @intrinsic

@@ -147,9 +147,9 @@ def _run(form, block, place, skipped, runs, add, ahead):
     for unit in range(0, order // rows, size):
         units, at = min(size, order // rows - unit), block * order + unit * rows
         inject, jump = tables.inject + at * (group - 1) * vector, tables.jump + at * (columns - 1) * vector
-        seen, states = observe + unit * rows * min(rows, group) * vector, place.states + unit * rows * wide
-        own, following = (inject, jump, tables.leap + at * wide, seen, states, place.work), (index, ahead.stride)
-        advance(shape, y, u, *own, units, order, runs, ahead.inputs, following, pace)
+        own = inject, jump, tables.leap + at * wide, observe + unit * rows * min(rows, group) * vector
+        places, following = (place.states + unit * rows * wide, place.work), (ahead.inputs, index, ahead.stride)
+        advance(shape, (y, u), own, places, (units, order, runs, pace), following)
         index += units * runs * pace * ahead.stride
 
 
