@@ -75,6 +75,7 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
 	$(BIN)/python benchmarks/bench_norms.py
+	$(BIN)/python benchmarks/bench_first_call.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py

@@ -98,12 +98,20 @@ OWN = {
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
     "norms/_cauchy_twofold.py": "numba",
-    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "search")},
+    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "sample", "search")},
     **{
         f"engines/numba/_{name}.py": "numba"
-        for name in ("channels_ir", "channels_loops", "scan_ir", "vector_ir", "wide_ir", "wide_loops")
+        for name in (
+            "channels_ir",
+            "channels_loops",
+            "scan_ir",
+            "scan_loops",
+            "team_ir",
+            "vector_ir",
+            "wide_ir",
+            "wide_loops",
+        )
     },
-    "engines/numba/_engine.py": "numba",
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
