@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support.files import assert_nothing_but, assert_same_bits, every_suffix
+from support.files import assert_nothing_but, every_suffix
+from support.oracles import assert_same_bits
 
 from ssmreduce._support import whole
 from ssmreduce.errors import CheckpointFormatError, WriteError
