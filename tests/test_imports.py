@@ -46,6 +46,7 @@ SHARED = {
     "calibration._inputs": {"sequences"},
     "calibration._moments": {"CALIBRATION_ADVICE"},
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
+    "adapters._alternatives": {"other_flags", "square_arrays", "transposed", "with_flag"},
     "adapters._flat": {
         "Structure",
         "feedthrough",
@@ -63,6 +64,7 @@ SHARED = {
     "evaluation._compare": {"certified"},
     "evaluation._on_data": {"OnData"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
+    "models._folders": {"read_folder"},
     "models._model": {"FORMS", "MODEL_ADVICE", "changed", "overwrite_states", "write_states"},
     "networks._batches": {"Inputs", "arguments"},
     "networks._selective": {"has_mixers"},

@@ -110,19 +110,19 @@ class LrnnxS5(Adapter):
     )
     calls: ClassVar[tuple[Call, ...]] = (Call("torch", "blh", "blh"),)
     flag_help: ClassVar[Mapping[str, str]] = {"discretization": "'zoh' or 'dirac'"}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"discretization": ("zoh", "dirac")}
     limits: ClassVar[str] = (
         "S5 of lrnnx holds poles inside the unit circle other than 0, and inputs that are real up to a scale of the "
         "state"
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.discretization not in ("zoh", "dirac"):
-            reason = ", of which the package has the sign of A inverted: its layers grow without bound"
+        if self.discretization == "bilinear":
             raise UnknownNameError(
-                f"there is no discretization {self.discretization!r} here"
-                f"{reason * (self.discretization == 'bilinear')}; choose from zoh, dirac"
+                "there is no discretization 'bilinear' here, of which the package has the sign of A inverted: its "
+                "layers grow without bound; choose from zoh, dirac"
             )
+        super().__post_init__()
 
     def _gains(self, A: np.ndarray, step: np.ndarray) -> np.ndarray:
         unit = np.ones((A.size, 1))

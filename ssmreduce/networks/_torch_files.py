@@ -12,7 +12,7 @@ import torch
 from .._support.arguments import described, require_path
 from .._support.trees import FOREIGN, flatten, foreign_name
 from .._support.whole import write_whole
-from ..errors import ArgumentError, CheckpointFormatError
+from ..errors import ArgumentError, CheckpointFormatError, SSMReduceError
 from ..models._checkpoints import read_contents, write_file
 from ._card import model_card
 from ._protocol import RECORD
@@ -125,7 +125,7 @@ def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, A
     result = independent_copy(module)
     for name, options in found["layers"].items():
         old = submodule(result, name)  # raises where the module lacks it
-        layer = empty_layer(**options).to(next(iter(old.parameters())).device)
+        layer = _described_layer(name, options, tensors).to(next(iter(old.parameters())).device)
         if name == ".":
             result = layer
             continue
@@ -140,12 +140,25 @@ def restore(module: Any, path: str | os.PathLike, *, description: Mapping[str, A
     return result.eval()
 
 
+def _described_layer(name: str, options: Mapping[str, Any], tensors: Mapping[str, Any]) -> SSMLayer:
+    """The layer of a description, whose size is compared with the tensors before memory is taken."""
+    try:
+        most = sum(value.numel() for value in tensors.values() if isinstance(value, torch.Tensor))
+        if len(options["counts"]) * max(options["counts"], default=0) * options["inputs"] > most:
+            raise ValueError("it is larger than the tensors of the file")
+        return empty_layer(**options)
+    except SSMReduceError:
+        raise
+    except Exception as error:  # whatever the file says
+        raise CheckpointFormatError(f"the description of the layer {name!r} cannot be used: {error}") from error
+
+
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     """Tensors, and the description where one is beside them."""
     if path.is_dir():
         path = path / "model.safetensors"
     params, metadata, _ = read_contents(path)
-    tensors = {name: _tensor(leaf) if isinstance(leaf, np.ndarray) else leaf for name, leaf in params.items()}
+    tensors = {name: tensor_of(leaf) if isinstance(leaf, np.ndarray) else leaf for name, leaf in params.items()}
     layers, record, beside = metadata.get(LAYERS_KEY), metadata.get(RECORD), path.with_suffix(".json")
     try:
         if path.suffix == ".safetensors":
@@ -157,7 +170,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
     return tensors, found
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """Tensor on the memory of an array."""
     foreign = foreign_name(array.dtype)
     if foreign is None:
         return torch.from_numpy(array)

@@ -454,6 +454,12 @@ def test_bad_files_are_named(tmp_path):
         restore(torch_networks.S5Classifier(width=5, states=6, layers=2), tmp_path / "small.safetensors")
     with pytest.raises(sr.errors.ArgumentError, match="no drop-in layer"):
         save_module(tiny(), tmp_path / "other.safetensors")
+    for change in ({"counts": [10**12]}, {"counts": 3}, {"dtype": "load"}, {"depth": 1}):
+        wrong = describe(small)
+        for options in wrong["layers"].values():
+            options.update(change)
+        with pytest.raises(sr.errors.CheckpointFormatError, match="cannot be used"):
+            restore(tiny(), tmp_path / "small.safetensors", description=wrong)
     (tmp_path / "broken.safetensors").write_bytes(b"not one")
     with pytest.raises(sr.errors.CheckpointFormatError, match="is not an npz, safetensors"):
         restore(tiny(), tmp_path / "broken.safetensors")
