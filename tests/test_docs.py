@@ -38,6 +38,7 @@ PAGES = [
     "docs/guide/choosing.rst",
     "docs/guide/command_line.rst",
     "docs/guide/networks.rst",
+    "docs/guide/report.rst",
     "docs/theory/calibrated.rst",
 ]
 BLOCK = {

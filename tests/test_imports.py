@@ -48,6 +48,7 @@ SHARED = {
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
     "adapters._alternatives": {"other_flags", "square_arrays", "transposed", "with_flag"},
     "adapters._flat": {
+        "Parts",
         "Structure",
         "feedthrough",
         "flatten_states",
@@ -61,7 +62,7 @@ SHARED = {
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
     "evaluation._certificates": {"Original"},
-    "evaluation._compare": {"certified"},
+    "evaluation._compare": {"ComparisonRow", "LayerComparison", "certified"},
     "evaluation._on_data": {"OnData"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._folders": {"read_folder"},
@@ -69,7 +70,6 @@ SHARED = {
     "networks._batches": {"Inputs", "arguments"},
     "networks._selective": {"has_mixers"},
     "networks._torch": {"RECORD_ATTRIBUTE"},
-    "networks._torch_files": {"save_module"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky", "unit_diagonal"},
     "norms._norms": {"squared_norms"},
     "responses._gains": {"frequencies", "singular_values"},
@@ -111,7 +111,7 @@ OWN = {
         f"networks/_torch_{name}.py": "torch"
         for name in ("calls", "checks", "files", "layers", "places", "run", "scan")
     },
-    **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
+    **{f"networks/_jax_{name}.py": "jax" for name in ("files", "host", "layers", "models", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
     "selective/_loops.py": "numba",

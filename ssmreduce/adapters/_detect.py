@@ -132,7 +132,9 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
     for name in layers:
         adapter.check(params, name)
     if gaps := missing_layers(params, layers):
-        warnings.warn(printable(f"layers seem to be missing: {'; '.join(gaps)}"), CheckpointWarning, stacklevel=2)
+        more = f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        said = printable(f"layers seem to be missing: {'; '.join(gaps[:3])}{more}")
+        warnings.warn(said, CheckpointWarning, stacklevel=2)
     return tuple(layers)
 
 

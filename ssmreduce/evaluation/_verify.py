@@ -10,13 +10,13 @@ import numpy as np
 
 from .._support.arguments import positive_integer
 from .._support.arrays import as_double, numbers_of
+from .._support.tables import Report, shown, table_of
 from ..adapters._alternatives import other_flags, square_arrays, transposed, with_flag
 from ..errors import ArgumentError, OptionError, ShapeError, SSMReduceError
 from ..models import SSMModel
 from ..networks import Network, network
 from ..responses import simulate
 from ..systems import DiagonalSSM
-from ._report import Report, shown, table_of
 
 _SHOWN = 3  # alternatives, where none fits
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
+from ._files import describe, restore, save_module
 from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
@@ -27,10 +28,7 @@ _LAZY = {
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
-    "describe": "_torch_files",
     "empty_layer": "_torch_calls",
-    "restore": "_torch_files",
-    "save_module": "_torch_files",
 }
 """Names that need a framework -> the file that imports it."""
 
@@ -43,6 +41,7 @@ __all__ = [
     "TorchNetwork",
     "Visit",
     "call_network",
+    "describe",
     "evaluating",
     "flax_inputs",
     "load_selective",
@@ -52,9 +51,11 @@ __all__ = [
     "register",
     "replace_layers",
     "replace_mixers",
+    "restore",
     "s4d_minimal",
     "s5_digits",
     "s5_flax",
+    "save_module",
     "save_selective",
     "selective_mixers",
     "sequences_in",

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,8 @@ from .._support.trees import flatten
 from ..adapters import Adapter
 from ..errors import ArgumentError, ArrayKindError, EvaluationError, MissingFlagError, SSMReduceError, UnknownLayerError
 from ..models import SSMModel, read
-from ..systems import DiagonalSSM
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
-from ._protocol import RECORD, Gradients, Network, Pullback, register
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
+from ._protocol import RECORD, Gradients, Network, Pullback, changed_layers, register
 
 _CHECKED = 4  # sequences on which the drop-ins are compared with the original
 
@@ -94,6 +93,7 @@ class TorchNetwork(Network):
         self._places = {name: places.place_of(module, name, self.model.adapter, channels_first) for name in self.model}
         for name in self.model:
             checks.check_layer(places.submodule(module, name), name)
+            checks.check_kernel(self._places[name], self.model[name])
         checks.check_shared(module, self._places)
         shadow = places.shared_copy(module).eval()  # what is run; shared, with its state, by all networks of one module
         self._state: dict[str, Any] = {"shadow": shadow, "placed": None, "checked": False}
@@ -131,6 +131,8 @@ class TorchNetwork(Network):
     def vjp(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Pullback]:
         """See `Network.vjp`."""
         torch = sys.modules["torch"]
+        if torch.is_inference_mode_enabled():
+            raise EvaluationError("there are no gradients inside torch.inference_mode(): leave it, or give finish=None")
         self.check(batch)
         self._place(model)
         leaves = {name: place.leaves(self._state["shadow"]) for name, place in self._places.items()}
@@ -167,7 +169,7 @@ class TorchNetwork(Network):
                 f"the network ({where}) failed when called with ({given}): {type(error).__name__}: {error}. "
                 "inputs=... says which elements of a batch it is called with"
             ) from error
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         if not isinstance(z, torch.Tensor):
             raise EvaluationError(
                 f"the network returns {described(z)}; give output=..., a function that picks one tensor (batch, ...) "
@@ -268,21 +270,6 @@ def _read(module: Any, adapter: Adapter | None) -> SSMModel:
         model = read(module, adapter=found)
     record = getattr(module, RECORD_ATTRIBUTE, None)
     return model if record is None else replace(model, metadata={**model.metadata, RECORD: record})
-
-
-def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
-    """Names of the layers whose system another model holds differently."""
-    for name in before:
-        after.require(name)
-        if not _equal(before[name], after[name]):
-            yield name
-
-
-def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
-    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
-        return False
-    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
-    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
 
 
 def _host(tensor: Any) -> np.ndarray:
