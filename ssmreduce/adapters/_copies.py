@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..errors import AdapterError, UnknownNameError
@@ -74,10 +75,13 @@ def _tails(names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
 def missing_layers(params: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
     """What the numbering of the layers lacks, in words: numbers of which there is nothing, or only some tensors.
 
-    A number below which there is something else (attention between state-space layers, say) is no gap.
+    A number below which there is something else (attention between state-space layers, say) is no gap, nor is every
+    second number where the layers are numbered themselves: a sequence of layers and activations.
     """
     said = []
     for (before, after), numbers in _numberings(layers).items():
+        if not after and len({b - a for a, b in pairwise(sorted(numbers))}) == 1:
+            continue
         for number in range(min(numbers), max(numbers)):
             block, name = f"{before}{number}", f"{before}{number}{after}"
             inside = [key for key in params if below(block, key)]

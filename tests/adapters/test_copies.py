@@ -118,6 +118,13 @@ def test_something_else_in_the_gap_is_none(rng):
         assert len(sr.read(layers(rng, "encoder.", (3, 4, 5)))) == 3
 
 
+def test_activations_between_layers_are_no_gap(rng):
+    sequence = {key.replace(".seq.", "."): value for key, value in layers(rng, "", (1, 3, 5)).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sr.read(sequence).layers == ("layers.1", "layers.3", "layers.5")
+
+
 def test_numbers_far_apart_are_no_numbering(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
