@@ -15,6 +15,7 @@ demo: $(VENV)/.demo
 
 examples: demo $(VENV)/.test
 	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
+	$(BIN)/python examples/streaming.py
 
 # An HTML report of the shipped S5 classifier, in examples/output.
 report: $(VENV)/.test
@@ -74,10 +75,12 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
 	$(BIN)/python benchmarks/bench_norms.py
+	$(BIN)/python benchmarks/bench_first_call.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py
 	$(BIN)/python benchmarks/bench_files.py
+	$(BIN)/python -m benchmarks.speed
 
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py

@@ -98,18 +98,40 @@ OWN = {
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
     "norms/_cauchy_twofold.py": "numba",
-    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "search")},
+    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "sample", "search")},
     **{
         f"engines/numba/_{name}.py": "numba"
-        for name in ("channels_ir", "channels_loops", "scan_ir", "vector_ir", "wide_ir", "wide_loops")
+        for name in (
+            "channels_ir",
+            "channels_loops",
+            "scan_ir",
+            "scan_loops",
+            "team_ir",
+            "vector_ir",
+            "wide_ir",
+            "wide_loops",
+        )
     },
-    "engines/numba/_engine.py": "numba",
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
     **{
         f"networks/_torch_{name}.py": "torch"
-        for name in ("calls", "checks", "files", "layers", "places", "run", "scan")
+        for name in (
+            "calls",
+            "checks",
+            "files",
+            "forms",
+            "kernels",
+            "layers",
+            "measured",
+            "places",
+            "run",
+            "s4d",
+            "scan",
+            "stepper",
+            "trace",
+        )
     },
     **{f"networks/_jax_{name}.py": "jax" for name in ("files", "host", "layers", "models", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ..errors import SSMReduceError, printable
 from ..evaluation import compare, inspect
 from ._calibrated import add_calibrate, add_search
+from ._deploy import add_deploy
 from ._live import live
 from ._networks import add_compress
 from ._prune import add_prune, add_score
@@ -32,6 +33,7 @@ _EPILOG = """examples:
   ssmreduce sweep my_network:make --methods last eliminate
   ssmreduce compare model.safetensors small.safetensors --network my_network:make
   ssmreduce report model.safetensors small.safetensors report.html --network my_network:make
+  ssmreduce deploy my_network:make network.onnx --form blocks --length 1024
 
 Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
 Exit codes: 0 done; 1 an error; 2 wrong usage (an option that would do nothing, too); 3 done, but the result could not
@@ -139,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_search(commands)
     add_sweep(commands)
+    add_deploy(commands)
     command = add_command(commands, "compare", _compare, "reduced checkpoints against the original")
     command.add_argument("reduced", nargs="+", help="reduced checkpoints")
     command.add_argument(

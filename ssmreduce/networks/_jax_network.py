@@ -187,6 +187,11 @@ class JaxNetwork(Network):
         width = ssm.inputs * ssm.systems
         if u.ndim < 2 or u.shape[axis] != width:
             wanted = f"(..., {width}, L)" if self._channels_first else f"(..., L, {width})"
+            if u.ndim < 2:
+                raise ShapeError(
+                    f"layer {name!r} is called feature by feature, as inside vmap over the features, where no system "
+                    f"can take its place: make it one module that takes {wanted}; the parameters are the same"
+                )
             raise ShapeError(
                 f"layer {name!r} was called with {described(u)}, and its system takes {wanted}; channels_first=True "
                 "says that layers take (..., width, L)"

@@ -13,7 +13,7 @@ from ..errors import CheckpointFormatError, SSMReduceError
 from ._torch import RECORD_ATTRIBUTE
 from ._torch_calls import empty_layer
 from ._torch_layers import SSMLayer
-from ._torch_places import independent_copy, submodule
+from ._torch_places import independent_copy, set_submodule, submodule, with_whole_layer
 
 
 def describe(module: Any) -> dict[str, Any]:
@@ -32,8 +32,9 @@ def restore(module: Any, arrays: Mapping[str, np.ndarray], found: Mapping[str, A
         if name == ".":
             result = layer
             continue
-        parent, _, leaf = name.rpartition(".")
-        submodule(result, parent or ".")._modules[leaf] = layer
+        set_submodule(result, name, layer)
+        if layer.call == "kernel":
+            result = with_whole_layer(result, name.rpartition(".")[0] or ".")
     try:
         result.load_state_dict({name: _tensor(leaf) for name, leaf in arrays.items()})
     except RuntimeError as error:
