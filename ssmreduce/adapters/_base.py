@@ -20,7 +20,7 @@ from ..errors import (
 from ..responses import simulate
 from ..systems import DiagonalSSM
 from ._call import Call
-from ._layout import DOUBLE, Layout, Mismatch, copies_of, full_name, given, half_there, match, natural, prefixes
+from ._layout import DOUBLE, Layout, Mismatch, copies_of, enough, full_name, given, half_there, match, natural, places
 from ._writing import along_states, difference, merge, take, unchanged_states
 
 _NEARLY_OVERFLOWING = 350.0  # the exponential of twice as much is no double
@@ -99,8 +99,15 @@ class Adapter(ABC):
     def candidates(cls, params: Mapping[str, Any]) -> list[str]:
         """Names under which half of the arrays of a layout stand (rounded down), complete or not."""
         leaves = {leaf for layout in cls.layouts for leaf in layout}
-        names = {prefix for key in params for prefix in prefixes(key, leaves)}
-        found = [p for p in names if any(half_there(layout, params, p) for layout in cls.layouts)]
+        there: dict[str, set[str]] = {}
+        for key in params:
+            for name, leaf in places(key, leaves):
+                there.setdefault(name, set()).add(leaf)
+        found = [
+            name
+            for name, own in there.items()
+            if any(enough(layout, own) and half_there(layout, params, name) for layout in cls.layouts)
+        ]
         return sorted(found, key=natural)
 
     @classmethod

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,16 +87,24 @@ def natural(name: str) -> list:
     return [(len(part.lstrip("0")), part.lstrip("0"), part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def prefixes(key: str, leaves: Iterable[str]) -> Iterator[str]:
-    """Layer names below which `key` is one of the leaves, skipping the copies that optimisers keep."""
+def places(key: str, leaves: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Layer names below which `key` is one of the leaves, and that leaf; copies that optimisers keep are skipped."""
+    return (place for place in _cuts(key) if place[1] in leaves)
+
+
+@lru_cache(maxsize=10_000)  # every family asks
+def _cuts(key: str) -> list[tuple[str, str]]:
+    """All ways to cut a name into that of a layer and that of a leaf."""
     if "opt_state" in key.split("/"):
-        return
-    dotted = key.replace("/", ".")
-    for leaf in leaves:
-        if dotted == leaf:
-            yield ROOT
-        elif dotted.endswith("." + leaf):
-            yield key[: -len(leaf) - 1]
+        return []
+    parts = key.replace("/", ".").split(".")
+    leaves = [".".join(parts[first:]) for first in range(len(parts))]
+    return [(ROOT, leaves[0]), *((key[: -len(leaf) - 1], leaf) for leaf in leaves[1:])]
+
+
+def enough(layout: Layout, leaves: Collection[str]) -> bool:
+    """Whether half of the leaves of the layout are among some."""
+    return sum(leaf in leaves for leaf in given(layout)) >= len(given(layout)) // 2
 
 
 def half_there(layout: Layout, params: Mapping[str, Any], name: str) -> bool:
@@ -108,9 +117,13 @@ def half_there(layout: Layout, params: Mapping[str, Any], name: str) -> bool:
 
 
 def full_name(params: Mapping[str, Any], name: str, leaf: str) -> str:
-    starts = ("",) if name == ROOT else (f"{name}/", f"{name}.")
-    names = [start + leaf.replace(".", dot) for start in starts for dot in "./"]
-    return next((name for name in names if name in params), names[-1])
+    """Name of a leaf of a layer, with the separators that the parameters have."""
+    full = ""
+    for start in ("",) if name == ROOT else (f"{name}/", f"{name}."):
+        for written in (leaf, leaf.replace(".", "/")) if "." in leaf else (leaf,):
+            if (full := start + written) in params:
+                return full
+    return full
 
 
 def match(layouts: tuple[Layout, ...], params: Mapping[str, Any], name: str) -> dict[str, int] | Mismatch:

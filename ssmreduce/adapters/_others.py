@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ._layout import natural, prefixes
+from ._layout import natural, places
 
 _SELECTIVE = (
     "the recurrence depends on the input (it is linear, but not time invariant), so that it has no transfer function, "
@@ -62,7 +62,7 @@ KNOWN: tuple[Known, ...] = (
 def known_other(params: Mapping[str, Any]) -> str | None:
     """What the checkpoint holds if it is of a known family that is not covered, as a sentence; else None."""
     for known in KNOWN:
-        found: list[set[str]] = [{name for key in params for name in prefixes(key, (leaf,))} for leaf in known.leaves]
+        found = [{name for key in params for name, _ in places(key, (leaf,))} for leaf in known.leaves]
         if layers := sorted(set.intersection(*found), key=natural):
             return (
                 f"layer {layers[0]!r} is one of {known.family}: {known.what}. What can be done: {known.advice}. "
