@@ -120,7 +120,7 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        elsewhere = root and not below(root, name)
+        elsewhere = bool(root) and not below(str(root), name)
         if name not in claimed and not part_of_a_layer and not elsewhere:
             raise _incomplete(cls, params, name)
     if not layers:

@@ -30,7 +30,8 @@ def model_card(name: str, description: Mapping[str, Any], evidence: Mapping[str,
         Further numbers or text, such as accuracies or certificates.
     """
     record = description.get("record") or {}
-    lines = ["---", "library_name: pytorch", "tags:", "- state-space-model", "- model-reduction", "---", ""]
+    library = {"torch": "pytorch", "nnx": "flax"}.get(description["framework"], description["framework"])
+    lines = ["---", f"library_name: {library}", "tags:", "- state-space-model", "- model-reduction", "---", ""]
     lines += [f"# {name}, reduced", ""]
     lines += ["The state-space layers of this network were made smaller with ssmreduce; all other weights are those of"]
     lines += ["the original network.", "", "## States", "", "| layer | before | now |", "|---|---|---|"]

@@ -2,12 +2,14 @@
 
 import argparse
 import itertools
+import multiprocessing
 import platform
 import resource
 import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,12 @@ def run(count, seed, folder, suffixes=inputs.SUFFIXES):
     written(tally, int(SHARES["written"] * count), rng, folder, suffixes)
     surroundings(tally, count - int(sum(SHARES.values()) * count), rng, folder, suffixes)
     return tally
+
+
+def alone(count, seed, suffixes):
+    """`run` in a folder and a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(count, seed, Path(folder), suffixes)
 
 
 def damaged(tally, count, rng, folder, suffixes):
@@ -131,17 +139,19 @@ def main():
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        tally = run(args.count, args.seed, Path(folder))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start, tally = time.perf_counter(), Tally()
+    shares = [(args.count // len(inputs.SUFFIXES), [args.seed, i], (s,)) for i, s in enumerate(inputs.SUFFIXES)]
+    with ProcessPoolExecutor(len(shares), multiprocessing.get_context("spawn")) as pool:
+        for part in pool.map(alone, *zip(*shares, strict=True)):
+            tally.take(part)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     system = f"Python {platform.python_version()}, NumPy {np.__version__}, {sys.platform}"
     print(f"hostile inputs, seed {args.seed}; {system}")
     print("right: what was written came back; refused: an error of ssmreduce; unverifiable: other values in msgpack,")
     print(f"which has no checksums; WRONG: something else; RAW: another error; HANG: over {LONGEST:g} s;")
     print(f"MEMORY: over {FACTOR} x the file + {SPARE >> 20} MiB (watched in crafted files and every 20th damaged one)")
     print(tally.table())
-    print(f"{time.perf_counter() - start:.0f} s, largest memory of the process {peak:,.0f} MiB")
+    print(f"{time.perf_counter() - start:.0f} s, largest memory of a process {peak:,.0f} MiB")
     for row, found, why, example in tally.examples:
         print(" ".join(row), found, why, repr(example)[:300])
     print(f"{tally.bad()} bad outcomes ({', '.join(BAD)})")
