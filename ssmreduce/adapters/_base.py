@@ -370,6 +370,10 @@ def _largest(array: np.ndarray) -> float:
     return max(float(max(part.max(), -part.min())) for part in parts)
 
 
+def _is_count(value: float) -> bool:
+    return 0 <= value < 2**63 and value == int(value)  # neither infinite nor NaN
+
+
 def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
     """The value as a plain bool, float or int; text is checked by the family."""
     if kind in (float | None, int | None):
@@ -377,7 +381,7 @@ def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
             return None
         kind = float if kind == float | None else int
     if kind is int:
-        if isinstance(value, int | np.integer | float) and not isinstance(value, bool) and value == int(value) >= 0:
+        if isinstance(value, int | np.integer | float) and not isinstance(value, bool) and _is_count(value):
             return int(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be a number of samples, got {value!r}")
     if kind in (bool, bool | None):
@@ -385,7 +389,9 @@ def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:
             return value if value is None else bool(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be True or False, got {value!r}")
     if kind is float:
-        if isinstance(value, int | float | np.number) and 0 < float(value) < 1e300:
-            return float(value)
+        if isinstance(value, int | float | np.number):
+            with contextlib.suppress(OverflowError):  # an integer of any length
+                if 0 < float(value) < 1e300:
+                    return float(value)
         raise FlagError(f"the flag {flag} of the adapter {family} must be a positive number, got {value!r}")
     return value

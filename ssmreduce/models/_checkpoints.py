@@ -164,18 +164,18 @@ def _read_safetensors(path: Path, budget: Budget) -> Contents:
 
 def _read_msgpack(path: Path, budget: Budget) -> Contents:
     with contextlib.ExitStack() as stack:
-        flat = flatten(_msgpack.index(path, stack), most=path.stat().st_size)
-        return Contents(_fetched(flat, budget, path), {}, "")
+        return Contents(_fetched(flatten(_msgpack.index(path, stack)), budget, path), {}, "")
 
 
 def _read_torch(path: Path, budget: Budget) -> Contents:
-    old = not zipfile.is_zipfile(path)
     with contextlib.ExitStack() as stack:
-        tree, plain = ({}, False) if old else _torch.index(path, stack)
-        flat = flatten(tree, most=path.stat().st_size) if plain else {}
+        file = stack.enter_context(path.open("rb"))  # once: another file may take its name
+        old = not zipfile.is_zipfile(file)
+        tree, plain = ({}, False) if old else _torch.index(file, stack)
+        flat = flatten(tree, most=_torch.size_of(file)) if plain else {}
         if not plain or any(_holds_tensors(leaf) for leaf in flat.values()):
-            tree = _loaded_by_torch(path, budget, old)
-            flat = flatten(tree, most=path.stat().st_size)
+            tree = _loaded_by_torch(file, path, budget, old)
+            flat = flatten(tree, most=_torch.size_of(file))
         versions = _torch.metadata_of(tree)
         params = _fetched(flat, budget, path)
     return Contents(params, {_VERSIONS: json.dumps(versions)} if versions else {}, "" if old else "CRC-32")
@@ -187,14 +187,15 @@ def _holds_tensors(leaf: Any) -> bool:
     return any(isinstance(item, StoredView) or _holds_tensors(item) for item in items)
 
 
-def _loaded_by_torch(path: Path, budget: Budget, old: bool) -> Any:
+def _loaded_by_torch(file: BinaryIO, path: Path, budget: Budget, old: bool) -> Any:
     torch = optional_import("torch", "torch")
     import pickle
 
-    _torch.check_old(path) if old else _torch.check_members(path)
-    budget.take(path.stat().st_size, path)
+    _torch.check_old(file) if old else _torch.check_members(file)
+    budget.take(_torch.size_of(file), path)
+    file.seek(0)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower() and "unsupported" not in str(error).lower():
             raise
@@ -424,7 +425,7 @@ def _write_torch(params: Mapping[str, Any], metadata: Mapping[str, str]) -> _Wri
     versions = json.loads(metadata.get(_VERSIONS, "{}"))
 
     def check(path: Path, stack: contextlib.ExitStack) -> str:
-        return _difference(_torch.index(path, stack)[0], unflatten(arrays))
+        return _difference(_torch.index(stack.enter_context(path.open("rb")), stack)[0], unflatten(arrays))
 
     return _Writing(lambda file: _torch.write(file, tree, versions), check)
 

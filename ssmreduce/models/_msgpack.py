@@ -6,6 +6,7 @@ has no place for a checksum.
 
 import contextlib
 import functools
+import os
 import re
 import struct
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Scalar:
 def index(path: Path, stack: contextlib.ExitStack) -> Any:
     """The nested mapping of a file, with `Stored` arrays as leaves; `stack` keeps the file open."""
     file = stack.enter_context(path.open("rb"))
-    reader = _Reader(file, path.stat().st_size)
+    reader = _Reader(file, os.fstat(file.fileno()).st_size)  # of this very file: another may take its name
     tree = reader.value(0)
     if file.tell() != reader.size:
         raise ValueError("there are bytes behind its end")

@@ -10,11 +10,11 @@ import contextlib
 import functools
 import json
 import math
+import os
 import pickle
 import sys
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -237,17 +237,17 @@ def _cast(stored: Stored, dtype: np.dtype) -> Stored | None:
     return Stored(dtype, (stored.nbytes // dtype.itemsize,), stored.open, to_end=True)
 
 
-def index(path: Path, stack: contextlib.ExitStack) -> tuple[Any, bool]:
-    """What a file holds, with `StoredView` tensors as leaves, and whether that is all that it holds."""
-    archive = stack.enter_context(zipfile.ZipFile(path))
+def index(file: BinaryIO, stack: contextlib.ExitStack) -> tuple[Any, bool]:
+    """What an open file holds, with `StoredView` tensors as leaves, and whether that is all that it holds."""
+    archive = stack.enter_context(zipfile.ZipFile(file))
     infos = members(archive, compressed=False)
     start = next(name for name in infos if name.endswith("data.pkl")).removesuffix("data.pkl")
     own = {name.removeprefix(start): info for name, info in infos.items() if name.startswith(start)}
     order = archive.read(own["byteorder"]) if "byteorder" in own else b"little"
-    with archive.open(own["data.pkl"]) as file:
-        looking = _Looking(file, archive, own, path.stat().st_size)  # type: ignore[arg-type]
+    with archive.open(own["data.pkl"]) as pickled:
+        looking = _Looking(pickled, archive, own, size_of(file))  # type: ignore[arg-type]
         tree, opaque = looking.load(), looking.opaque
-        while file.read(2**16):  # what is behind the pickle belongs to its checksum
+        while pickled.read(2**16):  # what is behind the pickle belongs to its checksum
             pass
     if opaque and (weights := _lightning_weights(tree)) is not None:
         tree, opaque = weights, False
@@ -264,19 +264,24 @@ def _lightning_weights(tree: Any) -> dict[str, Any] | None:
     return {"state_dict": state}
 
 
-def check_members(path: Path) -> None:
+def size_of(file: BinaryIO) -> int:
+    """Size of an open file; its name may be another file's by now."""
+    return os.fstat(file.fileno()).st_size
+
+
+def check_members(file: BinaryIO) -> None:
     """Compare all members of an archive with their checksums, which PyTorch does not look at."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         check_to_the_end(archive, archive.infolist())
 
 
-def check_old(path: Path) -> None:
+def check_old(file: BinaryIO) -> None:
     """Look at a file of PyTorch before 1.6, as far as it is one: a number, two headers, the pickle, the storages."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if _Looking(file, None, {}, size).load() == _MAGIC:
-            for _ in range(3):
-                _Looking(file, None, {}, size).load()
+    size = size_of(file)
+    file.seek(0)
+    if _Looking(file, None, {}, size).load() == _MAGIC:
+        for _ in range(3):
+            _Looking(file, None, {}, size).load()
 
 
 def write(file: BinaryIO, tree: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:

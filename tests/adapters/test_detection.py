@@ -179,6 +179,20 @@ def test_clip_eigs_must_be_given_where_it_matters(rng):
         assert sr.systems.unstable_states(ssm).size == outside
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 10**400, 1.5, "3", None, [], {}])
+def test_numbers_that_no_flag_can_have(value):
+    """As JSON can hold them, in a config.json."""
+    with pytest.raises((FlagError, UnknownNameError)):
+        S5(conj_sym=True, discretization="zoh", step_rescale=-1 if value == 1.5 or value is None else value)
+    if value is not None:
+        with pytest.raises(FlagError, match="number of samples"):
+            ADAPTERS["annotated_s4"](l_max=value)
+    with pytest.raises((FlagError, UnknownNameError)):
+        S5(conj_sym=True, discretization=value)
+    with pytest.raises(FlagError, match="conj_sym"):
+        S5(conj_sym=value, discretization="zoh")
+
+
 def test_unknown_flags_and_discretisations():
     with pytest.raises(FlagError, match=r"s4d has no flag conj_sym; its flags: none"):
         S4D.from_flags({"conj_sym": True})

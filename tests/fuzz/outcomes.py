@@ -76,6 +76,13 @@ class Tally:
         if found in BAD and len(self.examples) < 50:
             self.examples.append((row, found, why, example))
 
+    def take(self, other):
+        """Add the counts of another tally."""
+        for row, counts in other.counts.items():
+            self.counts.setdefault(row, Counter()).update(counts)
+        self.seconds.update(other.seconds)
+        self.examples += other.examples
+
     @contextlib.contextmanager
     def timed(self, row):
         """Add the seconds of a block to a row."""

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from .__main__ import crafted, damaged, written
 from .hostile import folder_of, in_threads, with_few_descriptors, with_little_room
 from .inputs import SUFFIXES
 from .outcomes import Tally, outcome
+from .trials import crafted, damaged, written
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 

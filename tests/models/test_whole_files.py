@@ -230,3 +230,30 @@ def test_paths_that_no_file_can_have(path):
         write_file(path, {"a": np.ones(2)}, {})
     with pytest.raises(OSError, match="cannot read"):
         read_file(path)
+
+
+@every_suffix
+def test_a_file_that_is_replaced_while_it_is_read_is_read_as_it_was_opened(suffix, tmp_path, monkeypatch):
+    """Its size is that of the open file, not that of the one that has its name by now."""
+    path, small, large = tmp_path / f"x{suffix}", np.ones(50), np.ones(5000)
+    write_file(tmp_path / f"small{suffix}", {"a": small}, {})
+    write_file(path, {"a": large}, {})
+    opened = type(path).open
+
+    def replaced(self, *args, **kwargs):
+        file = opened(self, *args, **kwargs)
+        if self == path and threading.current_thread() is threading.main_thread():
+            os.replace(tmp_path / f"small{suffix}", path) if (tmp_path / f"small{suffix}").exists() else None
+        return file
+
+    sniffed = _checkpoints._sniff
+
+    def then_replaced(name):
+        kind = sniffed(name)
+        monkeypatch.setattr(type(path), "open", replaced)
+        return kind
+
+    monkeypatch.setattr(_checkpoints, "_sniff", then_replaced)
+    found = read_file(path)[0]["a"]
+    monkeypatch.undo()
+    assert found.tobytes() in (small.tobytes(), large.tobytes())

@@ -39,6 +39,22 @@ def test_hankel_approximation_of_slow_poles_on_both_sides_is_optimal(gap, order,
     assert peak_gain(error).gain <= reduction.bound * 1.001
 
 
+def test_hankel_approximation_of_a_slow_bidirectional_layer_keeps_its_bound():
+    """Seven poles within 1e-6 to 1e-10 of both 1 and -1, and a reverse half."""
+    rng = np.random.default_rng(3)
+    gap = np.array([9.2e-8, 7.3e-7, 0.66, 5.7e-10, 3.1e-9, 4e-6, 8.8e-10])
+    poles = (1 - gap) * np.array([-1.0, 1, 1, -1, 1, 1, 1])
+
+    def normal(*shape):
+        return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+
+    ssm = DiagonalSSM(poles, normal(7, 1), normal(1, 7), [[0.0]], normal(1, 7))
+    reduction = hankel_approximation(ssm, 3)
+    gain = peak_gain(error_system(ssm, reduction.ssm)).gain
+    assert gain <= reduction.bound * 1.001
+    assert gain <= peak_gain(ssm).gain
+
+
 def test_hankel_approximation_says_where_rounding_wins():
     ssm = slow_on_both_sides(1e-9, 2, 2)
     with pytest.raises(UnattainableError, match="lost in rounding.*1 and -1"):
