@@ -23,12 +23,13 @@ with np.load(f"{FOLDER}/heldout.npz") as file:
 print(network.model.orders)
 
 # %%
-# Compress on 120 unlabelled sequences. The result has ``apply`` and ``variables`` like any Flax module.
+# Compress on 120 unlabelled sequences. What is rebuilt has ``apply`` and ``variables`` like any Flax module.
 
 x, _ = others(120)
-small = sr.compress(network, [x], ratio=0.8, finish=None)
+left = sr.compress(network, [x], ratio=0.8, finish=None).model
+small = network.rebuild(left)
 run = jax.jit(small.apply)
-print(sr.network(small).model.orders)
+print(left.orders)
 
 # %%
 
@@ -43,7 +44,6 @@ print(f"{accuracy(run(small.variables, x_test)):.3f}")
 # %%
 # Poles before (grey) and after (blue):
 
-left = sr.network(small).model
 figure, axes = plt.subplots(1, len(left), figsize=(9, 2.6), layout="constrained")
 for ax, name in zip(axes, left, strict=True):
     for ssm, style in ((network.model[name], {"color": "0.7", "s": 6}), (left[name], {"color": "C0", "s": 14})):
