@@ -7,13 +7,19 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow mutants coverage lint types docs gallery shots matrix fuzz bench bench-gpu evidence evidence-small tables wheel clean
+.PHONY: demo examples report test test-slow mutants coverage lint types docs gallery shots matrix fuzz bench bench-gpu evidence \
+	evidence-small tables wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
 
 examples: demo $(VENV)/.test
 	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
+	$(BIN)/python examples/streaming.py
+
+# An HTML report of the shipped S5 classifier, in examples/output.
+report: $(VENV)/.test
+	$(BIN)/python examples/report_s5_digits.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -69,10 +75,12 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
 	$(BIN)/python benchmarks/bench_norms.py
+	$(BIN)/python benchmarks/bench_first_call.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py
 	$(BIN)/python benchmarks/bench_files.py
+	$(BIN)/python -m benchmarks.speed
 
 bench-gpu: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_gpu.py
