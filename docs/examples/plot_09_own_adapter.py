@@ -67,10 +67,10 @@ class Leaky(Adapter):
 # -------------------------
 
 torch.manual_seed(0)
-network = torch.nn.Sequential(LeakyBank(3, 24), torch.nn.Tanh(), LeakyBank(3, 24))
+network = torch.nn.Sequential(LeakyBank(3, 24), LeakyBank(3, 24))
 model = sr.read(network, adapter=Leaky())
 small = sr.prune(model, sr.select(sr.score(model, "h2", allocation="uniform"), ratio=0.5))
-smaller = torch.nn.Sequential(LeakyBank(3, 12), torch.nn.Tanh(), LeakyBank(3, 12))
+smaller = torch.nn.Sequential(LeakyBank(3, 12), LeakyBank(3, 12))
 smaller.load_state_dict({name: torch.as_tensor(value.copy()) for name, value in sr.export(small).items()})
 
 u = torch.randn(1, 200, 3)

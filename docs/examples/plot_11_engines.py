@@ -28,7 +28,7 @@ exact = sr.simulate(ssm, u, engine="reference")
 # %%
 # Single precision in, single precision out. The library of the array chooses the engine.
 
-makers = {"numba": np.asarray, "torch": torch.from_numpy, "jax": jnp.asarray}
+makers = {"numba": np.asarray, "torch": torch.tensor, "jax": jnp.asarray}
 rows = {}
 for name, make in makers.items():
     signal = make(np.float32(u))
