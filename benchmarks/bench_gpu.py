@@ -149,6 +149,28 @@ def measure_layers(rng, repeat, sizes):
             print(row(str((states, features, batch, length)), taken, milliseconds(lambda: peer(u), repeat)))  # noqa: B023
 
 
+def measure_drop_ins(rng, repeat, sizes):
+    """Drop-in PyTorch layers on the device, whose scan is the kernel, beside the engine alone."""
+    import cupy
+    import torch
+
+    from ssmreduce.networks import SSMLayer
+
+    if not torch.cuda.is_available():
+        print("Drop-in layers were not measured: PyTorch sees no CUDA device.")
+        return
+    print(row("drop-in (n, H, batch, L)"), "        ms  engine alone (ms)")
+    for ssm in (*(s5_layer(rng, *size) for size in S5), *(s4d_layer(rng, *size) for size in S4D)):
+        layer, system, features = SSMLayer(ssm, device="cuda"), on_device(ssm), ssm.systems * ssm.inputs
+        for batch, length in sizes:
+            u = rng.normal(size=(batch, length, features)).astype(np.float32)
+            tensor, array = torch.tensor(u, device="cuda"), cupy.asarray(u)
+            with torch.inference_mode(), cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+                taken = milliseconds(lambda: layer(tensor), repeat)  # noqa: B023
+            alone = milliseconds(lambda: simulate(system, array), repeat)  # noqa: B023
+            print(row(str((ssm.order, features, batch, length)), taken, alone))
+
+
 def on_device(ssm):
     """The same system with CuPy arrays."""
     import cupy
@@ -172,7 +194,9 @@ def main(arguments=None):
     copy = copy_bandwidth(repeat)
     print(f"{properties['name'].decode()}, copy {copy:.0f} GB/s, CuPy {cupy.__version__}, NumPy {np.__version__}")
     measure_scans(rng, repeat, copy)
-    measure_layers(rng, repeat, SIZES[:1] if options.quick else SIZES)
+    sizes = SIZES[:1] if options.quick else SIZES
+    measure_layers(rng, repeat, sizes)
+    measure_drop_ins(rng, repeat, sizes)
     return 0
 
 

@@ -19,7 +19,7 @@ from . import (
 from .calibration import calibrate
 from .evaluation import certify, compare, inspect, sweep, verify
 from .models import SSMModel, export, load, read, save
-from .networks import network, replace_layers
+from .networks import export_c, network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
 from .realization import realize
 from .reduction import compress, eliminate, reduce, refit, search
@@ -44,6 +44,7 @@ __all__ = [
     "errors",
     "evaluation",
     "export",
+    "export_c",
     "frequency_response",
     "h2_norm",
     "hankel_norm",

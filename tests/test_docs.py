@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 import shlex
 import shutil
 import textwrap
@@ -25,6 +26,7 @@ NEEDS = {
     "docs/guide/checkpoints.rst": ("torch",),
     "docs/guide/own_family.rst": ("torch",),
     "docs/guide/networks.rst": ("torch", "sklearn"),
+    "docs/guide/deployment.rst": ("torch", "sklearn", "onnx"),
     "docs/quickstart.rst": ("sklearn",),
     "docs/index.rst": ("torch",),
     "README.md": ("torch",),
@@ -38,6 +40,8 @@ PAGES = [
     "docs/guide/choosing.rst",
     "docs/guide/command_line.rst",
     "docs/guide/networks.rst",
+    "docs/guide/report.rst",
+    "docs/guide/deployment.rst",
     "docs/theory/calibrated.rst",
 ]
 BLOCK = {
@@ -164,7 +168,7 @@ def test_the_examples_of_a_page_run(page, folder, rng, monkeypatch):
         torch = pytest.importorskip("torch")
         namespace |= {"torch": torch, "small": sr.prune(model, sr.select(sr.score(model), ratio=0.5))}
         namespace["y"] = sr.simulate(model["layers.0.seq"], namespace["u"])
-    if page == "docs/guide/networks.rst":
+    if page in ("docs/guide/networks.rst", "docs/guide/deployment.rst"):
         x, y, *_ = digits(40)
         module = pytest.importorskip("torch_networks").s5_digits()
         namespace |= {"x": x, "y": y, "module": module}
@@ -200,3 +204,11 @@ def test_the_guide_to_choosing_holds_for_s4d(folder, rng):
     assert compared.startswith("sr.compare")  # takes long, and is tested elsewhere
     run((language, caption, made), namespace)
     assert {tuple(candidate.orders.values()) for candidate in namespace["candidates"].values()} == {(192,) * 4}
+
+
+@pytest.mark.slow
+def test_the_table_of_forms_is_what_the_networks_take():
+    pytest.importorskip("onnx")
+    pytest.importorskip("s5")
+    table = runpy.run_path(str(ROOT / "docs/deployment_table.py"))["table"]
+    assert table() in (ROOT / "docs/guide/deployment.rst").read_text()

@@ -48,6 +48,7 @@ SHARED = {
     "engines._layer": {"BlockedProducts", "Layer", "Products", "Response", "require_finite_where"},
     "adapters._alternatives": {"other_flags", "square_arrays", "transposed", "with_flag"},
     "adapters._flat": {
+        "Parts",
         "Structure",
         "feedthrough",
         "flatten_states",
@@ -61,7 +62,7 @@ SHARED = {
     "engines.cuda": {"_cupy", "_cupy_look_back"},
     "engines.numba": {"_engine"},
     "evaluation._certificates": {"Original"},
-    "evaluation._compare": {"certified"},
+    "evaluation._compare": {"ComparisonRow", "LayerComparison", "certified"},
     "evaluation._on_data": {"OnData"},
     "models._checkpoints": {"format_of", "read_contents", "read_file", "write_arrays", "write_file"},
     "models._folders": {"read_folder"},
@@ -69,7 +70,6 @@ SHARED = {
     "networks._batches": {"Inputs", "arguments"},
     "networks._selective": {"has_mixers"},
     "networks._torch": {"RECORD_ATTRIBUTE"},
-    "networks._torch_files": {"save_module"},
     "norms._gramians": {"one_minus_products", "real_factor", "real_gramian", "safe_cholesky", "unit_diagonal"},
     "norms._norms": {"squared_norms"},
     "responses._gains": {"frequencies", "singular_values"},
@@ -98,20 +98,42 @@ OWN = {
     "_support/exact.py": "numba",
     "norms/_cauchy.py": "numba",
     "norms/_cauchy_twofold.py": "numba",
-    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "search")},
+    **{f"norms/peak/_{name}.py": "numba" for name in ("bounds", "circle", "cover", "sample", "search")},
     **{
         f"engines/numba/_{name}.py": "numba"
-        for name in ("channels_ir", "channels_loops", "scan_ir", "vector_ir", "wide_ir", "wide_loops")
+        for name in (
+            "channels_ir",
+            "channels_loops",
+            "scan_ir",
+            "scan_loops",
+            "team_ir",
+            "vector_ir",
+            "wide_ir",
+            "wide_loops",
+        )
     },
-    "engines/numba/_engine.py": "numba",
     "engines/cuda/_cupy.py": "cupy",
     "engines/_jax.py": "jax",
     "engines/_torch.py": "torch",
     **{
         f"networks/_torch_{name}.py": "torch"
-        for name in ("calls", "checks", "files", "layers", "measured", "places", "run", "scan")
+        for name in (
+            "calls",
+            "checks",
+            "files",
+            "forms",
+            "kernels",
+            "layers",
+            "measured",
+            "places",
+            "run",
+            "s4d",
+            "scan",
+            "stepper",
+            "trace",
+        )
     },
-    **{f"networks/_jax_{name}.py": "jax" for name in ("host", "layers", "network")},
+    **{f"networks/_jax_{name}.py": "jax" for name in ("files", "host", "layers", "models", "network")},
     **{f"networks/_{name}.py": {"jax", "flax"} for name in ("flax_layers", "flax_network", "nnx_network")},
     **{f"networks/_equinox_{name}.py": {"jax", "equinox"} for name in ("layers", "network")},
     "selective/_loops.py": "numba",

@@ -26,8 +26,10 @@ def thread_count(threads: int | None) -> int:
     """Number of threads asked for, by default Numba's thread count."""
     if threads is None:
         import numba
+        from numba.np.ufunc import parallel
 
-        return numba.get_num_threads()
+        # asked before its threads run, Numba would start them, and set the number of OpenMP's, PyTorch's among them
+        return numba.get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     return positive_integer(threads, "threads")
 
 

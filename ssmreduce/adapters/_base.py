@@ -78,9 +78,7 @@ class Adapter(ABC):
             )
         for name, values in self.choices.items():
             if getattr(self, name) not in values:
-                raise UnknownNameError(
-                    f"there is no {name} {getattr(self, name)!r} here; choose from {', '.join(values)}"
-                )
+                raise UnknownNameError(f"there is no {name} {getattr(self, name)!r}; choose from {', '.join(values)}")
 
     @abstractmethod
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:

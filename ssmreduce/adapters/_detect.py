@@ -120,7 +120,7 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        elsewhere = bool(root) and not below(root, name)
+        elsewhere = bool(root) and not below(str(root), name)
         if name not in claimed and not part_of_a_layer and not elsewhere:
             raise _incomplete(cls, params, name)
     if not layers:
@@ -132,7 +132,9 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
     for name in layers:
         adapter.check(params, name)
     if gaps := missing_layers(params, layers):
-        warnings.warn(printable(f"layers seem to be missing: {'; '.join(gaps)}"), CheckpointWarning, stacklevel=2)
+        more = f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        said = printable(f"layers seem to be missing: {'; '.join(gaps[:3])}{more}")
+        warnings.warn(said, CheckpointWarning, stacklevel=2)
     return tuple(layers)
 
 

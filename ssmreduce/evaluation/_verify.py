@@ -10,13 +10,13 @@ import numpy as np
 
 from .._support.arguments import positive_integer
 from .._support.arrays import as_double, numbers_of
+from .._support.tables import Report, shown, table_of
 from ..adapters._alternatives import other_flags, square_arrays, transposed, with_flag
 from ..errors import ArgumentError, OptionError, ShapeError, SSMReduceError
 from ..models import SSMModel
 from ..networks import Network, network
 from ..responses import simulate
 from ..systems import DiagonalSSM
-from ._report import Report, shown, table_of
 
 _SHOWN = 3  # alternatives, where none fits
 
@@ -151,11 +151,11 @@ def verify(
     --------
     >>> import numpy as np
     >>> import ssmreduce as sr
-    >>> original = sr.load("examples/s5_digits/model.safetensors")
+    >>> original = sr.models.example()
     >>> u = np.random.default_rng(0).standard_normal((50, 32))
     >>> y = sr.simulate(original["layers.0.seq"], u)                # recorded where the original runs
     >>> wrong = sr.adapters.S5(conj_sym=False, discretization="bilinear")
-    >>> found = sr.verify(sr.load("examples/s5_digits/model.safetensors", adapter=wrong), u, y, layer="layers.0.seq")
+    >>> found = sr.verify(sr.read(original.params, adapter=wrong), u, y, layer="layers.0.seq")
     >>> found.holds, found.alternatives[0].changes
     (False, ('conj_sym=True', "discretization='zoh'"))
     """

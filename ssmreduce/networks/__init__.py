@@ -5,6 +5,9 @@ from typing import Any
 
 from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
+from ._export_c import export_c
+from ._exports import export_onnx, exportable
+from ._files import describe, restore, save_module
 from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
@@ -12,6 +15,7 @@ from ._numpy import NumpyNetwork
 from ._protocol import RECORD, Gradients, Network, Pullback, network, register
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
+from ._stepper import Stepper, stepper
 from ._torch import TorchNetwork
 from ._walk import Visit, call_network, evaluating, walk
 
@@ -27,10 +31,7 @@ _LAZY = {
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
-    "describe": "_torch_files",
     "empty_layer": "_torch_calls",
-    "restore": "_torch_files",
-    "save_module": "_torch_files",
 }
 """Names that need a framework -> the file that imports it."""
 
@@ -40,10 +41,15 @@ __all__ = [
     "Network",
     "NumpyNetwork",
     "Pullback",
+    "Stepper",
     "TorchNetwork",
     "Visit",
     "call_network",
+    "describe",
     "evaluating",
+    "export_c",
+    "export_onnx",
+    "exportable",
     "flax_inputs",
     "load_selective",
     "lru_deep",
@@ -52,12 +58,15 @@ __all__ = [
     "register",
     "replace_layers",
     "replace_mixers",
+    "restore",
     "s4d_minimal",
     "s5_digits",
     "s5_flax",
+    "save_module",
     "save_selective",
     "selective_mixers",
     "sequences_in",
+    "stepper",
     "take_sequences",
     "torch_inputs",
     "walk",

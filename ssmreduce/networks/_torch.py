@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,8 @@ from ..adapters import Adapter
 from ..errors import ArgumentError, ArrayKindError, EvaluationError, MissingFlagError, SSMReduceError, UnknownLayerError
 from ..models import SSMModel, read
 from ..realization import Realization
-from ..systems import DiagonalSSM
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
-from ._protocol import RECORD, Gradients, Network, Pullback, register
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
+from ._protocol import RECORD, Gradients, Network, Pullback, changed_layers, register
 
 _CHECKED = 4  # sequences on which the drop-ins are compared with the original
 
@@ -119,6 +118,7 @@ class TorchNetwork(Network):
         self._places = {name: places.place_of(module, name, self.model.adapter, channels_first) for name in self.model}
         for name in self.model:
             checks.check_layer(places.submodule(module, name), name)
+            checks.check_kernel(self._places[name], self.model[name])
         checks.check_shared(module, self._places)
         shadow = places.shared_copy(module).eval()  # what is run; shared, with its state, by all networks of one module
         self._state: dict[str, Any] = {"shadow": shadow, "placed": None, "checked": False}
@@ -172,6 +172,8 @@ class TorchNetwork(Network):
     def vjp(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Pullback]:
         """See `Network.vjp`."""
         torch = sys.modules["torch"]
+        if torch.is_inference_mode_enabled():
+            raise EvaluationError("there are no gradients inside torch.inference_mode(): leave it, or give finish=None")
         self.check(batch)
         self._place(model)
         leaves = {name: place.leaves(self._state["shadow"]) for name, place in self._places.items()}
@@ -208,7 +210,7 @@ class TorchNetwork(Network):
                 f"the network ({where}) failed when called with ({given}): {type(error).__name__}: {error}. "
                 "inputs=... says which elements of a batch it is called with"
             ) from error
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         if not isinstance(z, torch.Tensor):
             raise EvaluationError(
                 f"the network returns {described(z)}; give output=..., a function that picks one tensor (batch, ...) "
@@ -252,6 +254,16 @@ class TorchNetwork(Network):
         if RECORD in model.metadata:
             setattr(module, RECORD_ATTRIBUTE, model.metadata[RECORD])
         return module
+
+    def with_all_layers(self) -> Any:
+        """A copy of the module in evaluation mode with drop-ins in all places."""
+        from . import _torch_places as places
+
+        self.check_layers()
+        module = places.independent_copy(self.module)
+        for place in self._places.values():
+            module = place.put_new(module, self.base)
+        return module.eval()
 
     def check(self, batch: Any) -> None:
         """Compare the network of drop-ins with the original on one batch, once.
@@ -309,21 +321,6 @@ def _read(module: Any, adapter: Adapter | None) -> SSMModel:
         model = read(module, adapter=found)
     record = getattr(module, RECORD_ATTRIBUTE, None)
     return model if record is None else replace(model, metadata={**model.metadata, RECORD: record})
-
-
-def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
-    """Names of the layers whose system another model holds differently."""
-    for name in before:
-        after.require(name)
-        if not _equal(before[name], after[name]):
-            yield name
-
-
-def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
-    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
-        return False
-    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
-    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
 
 
 def _host(tensor: Any) -> np.ndarray:

@@ -8,7 +8,8 @@ import torch
 from ..errors import ArgumentError, NotCausalError, ShapeError
 from ..systems import DiagonalSSM
 from ._flat import Structure, is_diagonal, real_parameters, system_of
-from ._torch_run import Matrices, run_matrices
+from ._torch_kernels import NAMES, run_layer, serves
+from ._torch_run import Matrices, matrices_of, run_matrices
 
 
 class SSMLayer(torch.nn.Module):
@@ -97,11 +98,15 @@ class SSMLayer(torch.nn.Module):
         """Poles, inputs, outputs and feedthrough as tensors; poles in double precision where the device has it."""
         if self._given is not None:
             return self._given
-        wide = self.log_rate.dtype if self.log_rate.device.type == "mps" else torch.float64
-        modulus = torch.exp(-self.side.to(wide) * torch.exp(self.log_rate.to(wide)))
-        angle = self.angle.to(wide) * self.unit.to(wide)
-        Lambda = torch.stack([modulus * torch.cos(angle), modulus * torch.sin(angle)], dim=-1)
-        return Lambda.to(self.B.dtype), self.B, self.C, self.C_reverse if self.bidirectional else None, self.D
+        return matrices_of(*self._tensors())
+
+    def _tensors(self) -> list[torch.Tensor]:
+        """What the layer is computed from, in the order of `NAMES`."""
+        own = self._parameters | self._buffers
+        try:
+            return [own[name] for name in (NAMES if self.bidirectional else NAMES[:-1])]  # type: ignore[misc]
+        except KeyError:  # computed from others, as by torch.nn.utils.parametrize
+            return [getattr(self, name) for name in (NAMES if self.bidirectional else NAMES[:-1])]
 
     def system(self, D: torch.Tensor | None = None) -> DiagonalSSM:
         """The layer as a system in double precision, the systems of a batch padded with silent states.
@@ -149,7 +154,7 @@ class SSMLayer(torch.nn.Module):
 
     def _check_scale(self, scale: Any) -> None:
         """Refuse another scale of the steps than the one that the system was read with."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():  # recorded, without numbers
             return
         if isinstance(scale, torch.Tensor):
             functorch = torch._C._functorch
@@ -199,14 +204,45 @@ class SSMLayer(torch.nn.Module):
             raise NotCausalError("a bidirectional layer needs its whole sequence: it has no state to carry on")
         if u.shape[-1] != self.systems * self.inputs:
             raise ShapeError(f"u has shape {tuple(u.shape)}; expected (batch, L, {self.systems * self.inputs})")
+        if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(u):
+            found = self._run_mapped(u, state, carry)
+            if found is not None:
+                return found
+        single = u.ndim == 2
+        v = u.to(self.B.dtype)
+        v = v.unsqueeze(0) if single else v
+        start = None if state is None else state.to(self.B.dtype)
+        start = start.unsqueeze(0) if single and start is not None else start
+        y, last = self._respond(v, start, carry)
+        y = y.to(u.dtype) if u.dtype.is_floating_point else y
+        return (y.squeeze(0) if single else y), (last.squeeze(0) if single and last is not None else last)
+
+    def _run_mapped(
+        self, u: torch.Tensor, state: torch.Tensor | None, carry: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+        """The whole batch where one `torch.vmap` maps over it, as s5-pytorch does; None in any other transformation."""
+        functorch = torch._C._functorch
+        level = functorch.maybe_get_level(u)
+        given = [u] if state is None else [u, state]
+        if u.ndim != 2 or any(
+            not functorch.is_batchedtensor(t) or functorch.maybe_get_level(t) != level for t in given
+        ):
+            return None
+        whole = [functorch.get_unwrapped(t).movedim(functorch.maybe_get_bdim(t), 0) for t in given]
+        if any(map(functorch.is_functorch_wrapped_tensor, [*whole, *self._tensors()])):
+            return None
+        with torch._C._DisableFuncTorch():  # nothing here is mapped any more, and each operation would ask
+            y, last = self.run(whole[0], None if state is None else whole[1], carry=carry)
+        return functorch._add_batch_dim(y, 0, level), last if last is None else functorch._add_batch_dim(last, 0, level)
+
+    def _respond(
+        self, u: torch.Tensor, state: torch.Tensor | None, carry: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """On the kernels where no gradient is needed, else differentiable."""
+        if self._given is None and serves(u, state, tensors := self._tensors()):
+            return run_layer(u, tensors, self.systems, state, carry)
         with torch.autocast(device_type=u.device.type, enabled=False):
-            single = u.ndim == 2
-            v = u.to(self.B.dtype)
-            v = v.unsqueeze(0) if single else v
-            start = state.to(self.B.dtype).unsqueeze(0) if single and state is not None else state
-            y, last = run_matrices(self.matrices(), v, self.owner, self.systems, start, carry)
-            y = y.to(u.dtype) if u.dtype.is_floating_point else y
-            return (y.squeeze(0) if single else y), (last.squeeze(0) if single and last is not None else last)
+            return run_matrices(self.matrices(), u, self.owner, self.systems, state, carry)
 
     def step(self, u: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One sample: outputs (batch, width) of inputs (batch, width), and the next state (batch, N, 2)."""

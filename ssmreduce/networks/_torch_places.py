@@ -21,6 +21,7 @@ from ._flat import feedthrough, flatten_states
 from ._protocol import Gradients
 from ._torch_calls import LAYERS, KernelLayer
 from ._torch_layers import SSMLayer
+from ._torch_s4d import whole_layer
 
 Calls = dict[str, tuple[list[np.ndarray], list[Any]]]
 """Layer name -> inputs of its calls and what its swapped part returned."""
@@ -73,9 +74,16 @@ class Place:
             layer.give(_tensors(ssm, valid, real))
         if self.target == ".":
             return layer
-        parent, _, leaf = self.target.rpartition(".")
-        submodule(module, parent or ".")._modules[leaf] = layer
+        set_submodule(module, self.target, layer)
+        if trainable and self.call == "kernel":
+            return with_whole_layer(module, self.name)
         return module
+
+    def put_new(self, module: Any, model: SSMModel) -> Any:
+        """The module with a drop-in here, where there is none yet."""
+        if not isinstance(submodule(module, self.target), SSMLayer):
+            return self.put(module, model, trainable=True)
+        return with_whole_layer(module, self.name) if self.call == "kernel" else module
 
     @property
     def is_kernel(self) -> bool:
@@ -226,6 +234,21 @@ def submodule(module: Any, name: str) -> Any:
         return module if name == "." else module.get_submodule(name)
     except AttributeError as error:
         raise UnknownLayerError(f"the network has no submodule {name!r}: {error}") from None
+
+
+def set_submodule(module: Any, name: str, part: Any) -> None:
+    """Put a part into the place of another one."""
+    parent, _, leaf = name.rpartition(".")
+    submodule(module, parent or ".")._modules[leaf] = part
+
+
+def with_whole_layer(module: Any, name: str) -> Any:
+    """The module with an `S4DLayer` in place of a layer with the drop-in of its kernel, where it is one."""
+    layer = whole_layer(submodule(module, name))
+    if name == ".":
+        return layer
+    set_submodule(module, name, layer)
+    return module
 
 
 def place_of(module: Any, name: str, adapter: Any, channels_first: bool | None) -> Place:

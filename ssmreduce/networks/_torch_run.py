@@ -8,6 +8,25 @@ Matrices = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, 
 """Lambda (N, 2), B (N, m, 2), C (N, p, 2), C_reverse, D."""
 
 
+def matrices_of(
+    log_rate: torch.Tensor,
+    angle: torch.Tensor,
+    unit: torch.Tensor,
+    side: torch.Tensor,
+    owner: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor,
+    C_reverse: torch.Tensor | None = None,
+) -> Matrices:
+    """Matrices of the tensors of a layer; poles in double precision where the device has it."""
+    wide = log_rate.dtype if log_rate.device.type == "mps" else torch.float64
+    modulus = torch.exp(-side.to(wide) * torch.exp(log_rate.to(wide)))
+    phase = angle.to(wide) * unit.to(wide)
+    Lambda = torch.stack([modulus * torch.cos(phase), modulus * torch.sin(phase)], dim=-1)
+    return Lambda.to(B.dtype), B, C, C_reverse, D
+
+
 def run_matrices(
     matrices: Matrices,
     u: torch.Tensor,

@@ -68,8 +68,11 @@ def _layers(contents: Contents, room: int) -> Html:
         "section",
         tag("h2", "Layers", id="layers"),
         _controls(contents.leaving, list(contents.candidates)),
-        Html("<noscript><p>The slider and the poles need JavaScript; the tables do not.</p></noscript>"),
-        *(Html(section.replace("<details ", "<details open ", 1)) if not i else section for i, section in enumerate(sections)),
+        Html("<noscript><p>The drawings of the poles need JavaScript; the tables do not.</p></noscript>"),
+        *(
+            Html(section.replace("<details ", "<details open ", 1)) if not i else section
+            for i, section in enumerate(sections)
+        ),
         tag("p", note, class_="soft") if left_out else "",
         class_="screen",
         aria_labelledby="layers",
@@ -80,12 +83,14 @@ def _controls(leaving: Mapping[str, Leaving], labels: list[str]) -> Html:
     parts = []
     if leaving:
         most = len(RATIOS) - 1
-        slider = Html(f'<input id="ratio" type="range" min="0" max="{most}" step="1" value="{most // 2}">')
+        slider = Html(f'<input id="ratio" type="range" min="0" max="{most}" step="1" value="8">')
         options = [tag("option", method, value=method.lower()) for method in leaving]
         parts.append(tag("label", "States dropped", slider))
         parts.append(tag("label", "by", tag("select", *options, id="method")))
     if labels:
-        options = [tag("option", "none", value="")] + [tag("option", text, value=str(i)) for i, text in enumerate(labels)]
+        options = [tag("option", "none", value="")] + [
+            tag("option", text, value=str(i)) for i, text in enumerate(labels)
+        ]
         parts.append(tag("label", "Candidate's poles", tag("select", *options, id="other")))
     parts.append(Html('<button type="button" id="every" aria-pressed="false">Open all layers</button>'))
     if leaving:

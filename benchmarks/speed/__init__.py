@@ -1,0 +1,1 @@
+"""How fast networks run with drop-in layers: whole networks, layers alone, steps, exports, memory."""
