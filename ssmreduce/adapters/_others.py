@@ -53,8 +53,8 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "LMU",
         ("e_x", "e_h", "e_m", "W_m"),
-        "what is written into its memory depends on the hidden state, which a tanh computes: the memory alone is linear, "
-        "the layer is not",
+        "what is written into its memory depends on the hidden state, which a tanh computes: the memory alone is "
+        "linear, the layer is not",
         "train the parallel variant (LMUFFT), whose memory is driven by the input alone",
     ),
     Known(

@@ -87,7 +87,7 @@ def test_no_layer_that_is_read_looks_like_one_that_is_not(name, rng):
 
 
 def test_the_memory_of_lmu_is_realised_from_its_impulse_responses():
-    """The advice for LMUFFT: its matrices (Legendre polynomials over a window of theta steps), by the zero-order hold."""
+    """The advice for LMUFFT: its matrices, of Legendre polynomials over theta steps, by the zero-order hold."""
     order, theta, length = 6, 40, 120
     q = np.arange(order)
     A = np.where(q[:, None] < q, -1.0, (-1.0) ** (q[:, None] - q + 1)) * (2 * q[:, None] + 1) / theta
