@@ -45,7 +45,7 @@ def by_aaa(kernel, order):
     return refitted(kernel, upper[np.argsort(-np.abs(upper))][: order // 2])
 
 
-def by_distillation(kernel, order, steps=800):
+def by_distillation(kernel, order, steps=500):
     """Modal distillation: gradient descent on poles in polar form and residues for the squared error of the kernel."""
     torch.manual_seed(0)
     target = torch.as_tensor(kernel[1:] / np.linalg.norm(kernel[1:]))
