@@ -98,8 +98,8 @@ def optimality(arguments):
 
 def peers(arguments):
     print("\nat equal real order: peak error / peak gain over the samples (median, 90 %, largest), median error in l2,")
-    print("and seconds of the processor per kernel; L 1024, 10 kernels a set; residues of the peers by least squares")
-    sets = {"S4D": s4d_kernels(10, 1024), "Hyena-like": hyena_filters(10, 1024, 33, 64, 10.0)}
+    print("and seconds of the processor per kernel; L 512, 4 kernels a set; residues of the peers by least squares")
+    sets = {"S4D": s4d_kernels(4, 512), "Hyena-like": hyena_filters(4, 512, 33, 64, 10.0)}
     for name, bank in sets.items():
         for order in (8, 16):
             for method, fit in PEERS.items():

@@ -45,7 +45,7 @@ def by_aaa(kernel, order):
     return refitted(kernel, upper[np.argsort(-np.abs(upper))][: order // 2])
 
 
-def by_distillation(kernel, order, steps=2000):
+def by_distillation(kernel, order, steps=500):
     """Modal distillation: gradient descent on poles in polar form and residues for the squared error of the kernel."""
     torch.manual_seed(0)
     target = torch.as_tensor(kernel[1:] / np.linalg.norm(kernel[1:]))
@@ -54,7 +54,7 @@ def by_distillation(kernel, order, steps=2000):
     rate = torch.log(10.0 ** torch.linspace(-3.5, -1, pairs, dtype=torch.float64)).requires_grad_()
     angle = (torch.pi * (torch.arange(pairs, dtype=torch.float64) + 0.5) / pairs).requires_grad_()
     residue = (0.1 * torch.randn(2, pairs, dtype=torch.float64) / pairs).requires_grad_()
-    optimizer = torch.optim.Adam([rate, angle, residue], lr=1e-2)
+    optimizer = torch.optim.Adam([rate, angle, residue], lr=3e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()

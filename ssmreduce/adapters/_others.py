@@ -51,6 +51,20 @@ KNOWN: tuple[Known, ...] = (
         "train a linear variant of it, or distil it into one",
     ),
     Known(
+        "LMU",
+        ("e_x", "e_h", "e_m", "W_m"),
+        "what is written into its memory depends on the hidden state, which a tanh computes: the memory alone is "
+        "linear, the layer is not",
+        "train the parallel variant (LMUFFT), whose memory is driven by the input alone",
+    ),
+    Known(
+        "LMU in parallel form (LMUFFT)",
+        ("W_u.weight", "W_h.weight", "fft_H"),
+        "its memory is linear and time invariant, but lies between two activations, and its arrays hold one sequence "
+        "length",
+        "realise the memory's impulse responses, which the array H holds: ssmreduce.realize(H[:, None], order=...)",
+    ),
+    Known(
         "Hyena",
         ("filter_fn.implicit_filter.0.weight",),
         "its filters are linear and time invariant, but the file holds the network that makes them, and no states",

@@ -1,7 +1,10 @@
 """Families that are not read: each is recognised, and the error says what it is and what to do."""
 
+import sys
+
 import numpy as np
 import pytest
+import scipy
 from support.families import CASES
 from support.more_families import MORE_CASES
 
@@ -13,6 +16,15 @@ from ssmreduce.errors import AdapterError, IncompleteLayerError
 
 # Names of layers as their implementations write them.
 CHECKPOINTS = {
+    "LMU": [f"lmu.cell.{leaf}" for leaf in ("e_x", "e_h", "e_m", "W_x", "W_h", "W_m", "A", "B")],
+    "LMU in parallel form (LMUFFT)": [
+        "lmu.W_u.weight",
+        "lmu.W_u.bias",
+        "lmu.W_h.weight",
+        "lmu.A",
+        "lmu.H",
+        "lmu.fft_H",
+    ],
     "Mamba": [
         "backbone.layers.0.mixer.A_log",
         "backbone.layers.0.mixer.D",
@@ -72,6 +84,23 @@ def test_no_layer_that_is_read_looks_like_one_that_is_not(name, rng):
     from ssmreduce.adapters._others import known_other
 
     assert known_other({**CASES, **MORE_CASES}[name].params(rng)) is None
+
+
+def test_the_memory_of_lmu_is_realised_from_its_impulse_responses():
+    """The advice for LMUFFT: its matrices, of Legendre polynomials over theta steps, by the zero-order hold."""
+    order, theta, length = 6, 40, 120
+    q = np.arange(order)
+    A = np.where(q[:, None] < q, -1.0, (-1.0) ** (q[:, None] - q + 1)) * (2 * q[:, None] + 1) / theta
+    both = scipy.linalg.expm(np.block([[A, ((2 * q + 1) / theta * (-1.0) ** q)[:, None]], [np.zeros((1, order + 1))]]))
+    H = [both[:order, order]]
+    while len(H) < length:
+        H.append(both[:order, :order] @ H[-1])
+    found = sr.realize(np.array(H).T[:, None], order=order)
+    assert found.order == order
+    assert found.upper < 1e-9 * np.abs(np.fft.rfft(np.array(H), 4096, axis=0)).max()
+    poles = found.ssm.Lambda[0:]
+    both_halves = np.sort_complex(np.concatenate([poles, poles.conj()[poles.imag > 1e-9]]))
+    np.testing.assert_allclose(both_halves, np.sort_complex(np.linalg.eigvals(both[:order, :order])), atol=1e-7)
 
 
 def test_the_wrong_s5_suggests_the_right_one(rng):
@@ -164,3 +193,37 @@ def test_a_broken_registration_is_named(installed, thing, message):
     installed(thing)
     with pytest.raises(AdapterError, match=rf"entry point 'theirs' \(their_package:Theirs\).*{message}"):
         families()
+
+
+PACKAGE = """
+from dataclasses import dataclass
+from ssmreduce.adapters import LRU
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(LRU):
+    name = "cell"
+    layouts = tuple({f"cell.{leaf}": tensor for leaf, tensor in layout.items()} for layout in LRU.layouts)
+
+    def _decode(self, tensors):
+        return super()._decode({leaf.removeprefix("cell."): value for leaf, value in tensors.items()})
+"""
+
+
+def test_the_entry_point_of_an_installed_package(tmp_path, monkeypatch, rng):
+    """A package and the metadata that an installer writes, on the path of Python."""
+    (tmp_path / "cell_package.py").write_text(PACKAGE)
+    metadata = tmp_path / "cell_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: cell-package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{ENTRY_POINTS}]\ncell = cell_package:Cell\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    families.cache_clear()
+    try:
+        found = families()["cell"]
+        assert found.__module__ == "cell_package"
+        params = CASES["lru"].params(rng, prefix="layer.cell.")
+        model = sr.read(params, adapter=found())
+        np.testing.assert_array_equal(model["layer"].Lambda, LRU().get(params, "layer.cell").Lambda)
+    finally:
+        families.cache_clear()
+        sys.modules.pop("cell_package", None)
