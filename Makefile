@@ -7,7 +7,8 @@ METHOD ?= aire
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo examples test test-slow mutants coverage lint types docs fuzz bench bench-gpu evidence evidence-small tables wheel clean
+.PHONY: demo examples report test test-slow mutants coverage lint types docs gallery shots matrix fuzz bench bench-gpu evidence \
+	evidence-small tables wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --ratio $(RATIO) --method $(METHOD)
@@ -15,6 +16,10 @@ demo: $(VENV)/.demo
 examples: demo $(VENV)/.test
 	$(BIN)/python examples/train_s5_digits.py --epochs 1 --out $(VENV)/one_epoch
 	$(BIN)/python examples/streaming.py
+
+# An HTML report of the shipped S5 classifier, in examples/output.
+report: $(VENV)/.test
+	$(BIN)/python examples/report_s5_digits.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -38,6 +43,19 @@ types: $(VENV)/.lint
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python docs/links.py docs/_build/html
+
+# Runs every example of the gallery and keeps the results in docs/auto_examples; `make docs` runs what changed since.
+gallery: $(VENV)/.gallery
+	SSMREDUCE_GALLERY=1 MPLBACKEND=Agg $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+# Screenshots of the built pages in headless Chromium: 1,400 and 400 px wide, light and dark, into build/shots.
+shots: docs $(VENV)/.shots
+	$(BIN)/python docs/shots.py docs/_build/html build/shots
+
+# The lowest and the newest NumPy, SciPy and Numba without extras, each in an environment of its own.
+matrix:
+	.ci/matrix build/matrix $(PYTHON)
 
 # The wheel, checked, and the examples of its docstrings run in a fresh environment outside the checkout.
 wheel: $(VENV)/.wheel
@@ -57,6 +75,7 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/bench_journey.py
 	$(BIN)/python benchmarks/bench_norms.py
+	$(BIN)/python benchmarks/bench_first_call.py
 	$(BIN)/python benchmarks/bench_reduction.py
 	$(BIN)/python benchmarks/bench_calibrated.py
 	$(BIN)/python benchmarks/bench_scan.py
@@ -78,6 +97,8 @@ evidence: $(VENV)/.evidence
 
 tables: $(VENV)/.evidence
 	$(BIN)/python -m benchmarks.evidence tables
+	$(BIN)/python docs/results.py
+	$(BIN)/python docs/figures.py
 
 clean:
 	rm -rf $(VENV) docs/_build docs/api/generated build *.egg-info
@@ -99,6 +120,14 @@ $(VENV)/.lint: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/.docs: $(BIN)/python setup.cfg pyproject.toml constraints.txt
 	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.gallery: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[gallery]'
+	touch $@
+
+$(VENV)/.shots: $(BIN)/python setup.cfg pyproject.toml constraints.txt
+	$(PIP) --editable '.[shots]'
 	touch $@
 
 $(VENV)/.wheel: $(BIN)/python constraints.txt

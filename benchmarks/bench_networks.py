@@ -54,6 +54,7 @@ class Outcome:
     error: float
     agreement: float
     seconds: float
+    processor: float  # seconds, of all threads
     states: float
 
 
@@ -66,11 +67,11 @@ def outcome(
 ) -> Outcome:
     import json
 
-    began = time.perf_counter()
+    began, began_processor = time.perf_counter(), time.process_time()
     data = gather(net, [pool], apart=0.2, logits=None, seed=recipe.seed)
     start = start_of(data, ratio, recipe)
     small = completed(data, ratio, recipe, start)
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - began_processor
     record = json.loads(small.metadata["ssmreduce.record"])
     full, now = right(net, net.model, x, y), right(net, small, x, y)
     before = right(net, start, x, y)
@@ -82,6 +83,7 @@ def outcome(
         record["error"],
         100 * record["agreement"],
         seconds,
+        processor,
         sum(small.orders.values()) / sum(ssm.systems for ssm in small.values()),
     )
 
@@ -94,13 +96,13 @@ def row(name: str, ratio: float, recipe: Recipe, outcomes: list[Outcome]) -> str
     held = "" if limit is None else f"  limit {limit}" + (" exceeded" if points > limit + 2 * error else "")
     mean = {
         key: statistics.mean([getattr(o, key) for o in outcomes])
-        for key in ("start", "accuracy", "error_before", "error", "agreement", "seconds")
+        for key in ("start", "accuracy", "error_before", "error", "agreement", "seconds", "processor")
     }
     return (
         f"{name:26}{ratio:5.0%} {recipe.method:10} {recipe.finish!s:13}"
         f"{mean['start']:7.2f} -> {mean['accuracy']:6.2f} +- {spread:4.2f}"
         f"  lost {points:5.2f} ({error:.2f})  apart {mean['error_before']:.4f} -> {mean['error']:.4f},"
-        f" {mean['agreement']:5.1f} %  {mean['seconds']:5.1f} s{held}"
+        f" {mean['agreement']:5.1f} %  {mean['seconds']:5.1f} s ({mean['processor']:.1f}){held}"
     )
 
 
@@ -116,7 +118,8 @@ def main() -> None:
     print(
         "test accuracy (%) before -> after the finish, mean and standard deviation over the draws; points lost against"
     )
-    print("the full network (standard error of the paired difference); error and agreement on sequences kept apart")
+    print("the full network (standard error of the paired difference); error and agreement on sequences kept apart;")
+    print(f"seconds of one compress of {args.sequences} sequences (processor seconds of all threads)")
     for name in args.models:
         case = load_case(name)
         x, y = torch.tensor(case.x, dtype=torch.float32), case.y

@@ -243,7 +243,7 @@ def main():
     warnings.simplefilter("ignore")
     peer = f"slycot {slycot.__version__}" if slycot else "no slycot: its columns are left out"
     print(f"Python {platform.python_version()}, NumPy {np.__version__}, {peer}; 1 thread unless a row says 2")
-    peak_gain(layer("s5", 2, 1))  # compile
+    peak_gain(layer("s5", 64, 1, batch=(128,)))  # so much work that the search is compiled
     hankel_singular_values(layer("s5", 2, 1), accuracy="relative")
     peak_table(options.quick, options.budget)
     tolerance_table(options.budget)

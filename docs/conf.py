@@ -1,10 +1,14 @@
 """Sphinx configuration."""
 
 import os
+import sys
 import warnings
+from pathlib import Path
 
 import ssmreduce
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests")]  # networks and data of the examples
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 project = "ssmreduce"
@@ -38,12 +42,14 @@ sphinx_gallery_conf = {
     "backreferences_dir": "api/generated/backreferences",
     "doc_module": ("ssmreduce",),
     "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
     "run_stale_examples": bool(os.environ.get("SSMREDUCE_GALLERY")),
     "show_memory": False,
     "show_signature": False,
     "write_computation_times": False,
     "min_reported_time": 10_000,
     "remove_config_comments": True,
+    "capture_repr": (),
     "image_srcset": ["2x"],
     "reset_modules": ("matplotlib",),
 }

@@ -3,24 +3,27 @@
 from ssmreduce.adapters import ADAPTERS, Adapter, DropIn
 
 FRAMEWORKS = {"torch": "PyTorch", "flax": "Flax", "equinox": "Equinox"}
-HEAD = ("adapter", "flags to give", "read", "mask", "compact", "bidirectional", *FRAMEWORKS.values())
+FILES = ("read", "mask", "compact")
+LIVE = ("drop-in", "fine-tune")
+HEAD = ("adapter", "flags to give", *FILES, *LIVE, "bidirectional", *FRAMEWORKS.values())
 
 
 FAMILIES = {name: cls for name, cls in ADAPTERS.items() if cls is not DropIn}  # whose layers are our own
 
 
 def row(cls: type[Adapter]) -> tuple[str, ...]:
-    """One family: what can be done with its files, and which frameworks its live layers are known to be called in."""
+    """One family: what can be done with its files, and the frameworks whose live networks are run and reduced."""
     axes = {axis for layout in cls.layouts for tensor in layout.values() for axis in tensor.axes}
     two_sided = bool({"2n", "2p"} & axes) or any("C2" in layout for layout in cls.layouts)
     written = f"as ``{ADAPTERS[cls.written_as].__name__}``" if cls.written_as else "yes"
-    live = {call.framework for call in cls.calls}
+    live = {call.framework for call in cls.calls if call.live}
     return (
         f"``{cls.__name__}``",
         ", ".join(f"``{flag}``" for flag in cls.flag_help) or "none",
         "yes" if cls.detected else "by name",
         written,
         written,
+        *("yes" if live else "" for _ in LIVE),
         "yes" if two_sided else "",
         *("yes" if framework in live else "" for framework in FRAMEWORKS),
     )

@@ -186,7 +186,7 @@ PEERS = {
 
 
 def scans(kind: str) -> Table:
-    """Time of every peer over ours for whole layers of one kind; the third column is the share of the processor's rate."""
+    """Time of every peer over ours for whole layers of one kind; the third column is the share of the peak."""
     heads = list(LAYER.finditer(stored("scan")))
     rows = []
     for head, after in zip(heads, [*heads[1:], None], strict=True):
@@ -242,11 +242,11 @@ def tables() -> dict[str, Table]:
 
 
 def included(names: list[str]) -> str:
-    """Tables of the evidence with their titles and notes, for pages beside ``tables``."""
+    """Tables of the evidence with their titles and notes."""
     parts = []
     for name in names:
         title, _, *notes = (EVIDENCE / f"{name}.txt").read_text().strip().split("\n\n")
-        file = f".. csv-table:: {spread(title)}\n   :file: tables/evidence_{name}.csv\n   :header-rows: 1"
+        file = f".. csv-table:: {spread(title)}\n   :file: evidence_{name}.csv\n   :header-rows: 1\n   :class: numbers"
         parts += [file, *notes]
     return "\n\n".join(parts) + "\n"
 

@@ -17,7 +17,7 @@ from . import (
     systems,
 )
 from .calibration import calibrate
-from .evaluation import certify, compare, inspect, sweep
+from .evaluation import certify, compare, inspect, sweep, verify
 from .models import SSMModel, export, load, read, save
 from .networks import export_c, network, replace_layers
 from .norms import h2_norm, hankel_norm, hankel_singular_values, hinf_norm, peak_gain
@@ -79,4 +79,5 @@ __all__ = [
     "simulate",
     "sweep",
     "systems",
+    "verify",
 ]

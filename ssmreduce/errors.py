@@ -41,6 +41,10 @@ class CaptureWarning(UserWarning):
     """Layer inputs recorded from a network in a state in which they differ from those of inference."""
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint in which layers seem to be missing."""
+
+
 class CacheWarning(UserWarning):
     """Compiled functions that cannot be kept on disk."""
 

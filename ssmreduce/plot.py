@@ -11,6 +11,7 @@ import numpy as np
 
 from ._support.arrays import to_numpy
 from ._support.optional import optional_import
+from .errors import printable
 from .evaluation import Sweep
 from .models import SSMModel
 from .norms import hankel_singular_values as _hankel_singular_values
@@ -63,9 +64,15 @@ def _colours(count: int) -> list:
     return list(colormaps["viridis"](np.linspace(0.0, 0.92, count)))
 
 
+def _text(name: object) -> str:
+    """A name as matplotlib shows it: no formula, no control characters, and in the legend whatever it begins with."""
+    text = printable(name).replace("\n", "\\n").replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def _short_names(names: Iterable[str]) -> tuple[list[str], str]:
     """Names of layers, without what all of them begin and end with where they are many; and what that is."""
-    names = list(names)
+    names = list(map(_text, names))
     if len(names) <= _MANY:
         return names, ""
     parts = [re.findall("[^/.]+[/.]?", name) for name in names]
@@ -111,8 +118,8 @@ def trade_off(sweep: Sweep, *, ax: Any = None, label: str = "value") -> Any:
     for i, method in enumerate(sweep.methods):
         ratios, values = sweep.curve(method)
         style = {"marker": _MARKERS[i % len(_MARKERS)], "markersize": 4.5, "linewidth": 1.5, "color": colours[i]}
-        ax.plot(100 * ratios, values, label=method, **style)
-    return _finished(ax, "states dropped (%)", label)
+        ax.plot(100 * ratios, values, label=_text(method), **style)
+    return _finished(ax, "states dropped (%)", _text(label))
 
 
 def hankel_singular_values(systems: Mapping[str, DiagonalSSM], *, ax: Any = None) -> Any:
@@ -186,7 +193,9 @@ def poles(ssm: DiagonalSSM, reduced: Mapping[str, DiagonalSSM], *, ax: Any = Non
         styles.append({"color": colour, "markersize": size, "markerfacecolor": "none", "markeredgewidth": 1.0})
     for i, (label, one) in enumerate([("original", ssm), *reduced.items()]):
         Lambda = to_numpy(one.Lambda).ravel()
-        ax.plot(Lambda.real, abs(Lambda.imag), _MARKERS[i % len(_MARKERS)], linestyle="", label=label, **styles[i])
+        ax.plot(
+            Lambda.real, abs(Lambda.imag), _MARKERS[i % len(_MARKERS)], linestyle="", label=_text(label), **styles[i]
+        )
     ax.set_aspect("equal")
     return _finished(ax, "Re", "|Im|", beside=True)
 
@@ -218,7 +227,7 @@ def layer_scores(scores: Scores, *, ax: Any = None) -> Any:
     for label, colour, values in zip(labels, _colours(len(labels)), scores.values(), strict=True):
         values = -np.sort(-values[np.isfinite(values)], axis=None)
         ax.semilogy(np.arange(1, values.size + 1), values, linewidth=1.2, label=label, color=colour)
-    return _finished(ax, "state, largest first", f"score ({scores.method})", title=all_of_them)
+    return _finished(ax, "state, largest first", f"score ({_text(scores.method)})", title=all_of_them)
 
 
 def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any = None) -> Any:
@@ -255,7 +264,7 @@ def states_left(model: SSMModel, candidates: Mapping[str, SSMModel], *, ax: Any 
     for i, (colour, (label, one)) in enumerate(zip(_colours(len(candidates)), candidates.items(), strict=True)):
         orders = one.orders
         at = layers + (i - (len(candidates) - 1) / 2) * width
-        ax.bar(at, [orders[name] for name in model], width, color=colour, label=label)
+        ax.bar(at, [orders[name] for name in model], width, color=colour, label=_text(label))
     names, all_of_them = _short_names(model)
     shown = _spread(len(names))
     turned = {"rotation": 90} if all_of_them else {"rotation": 20, "ha": "right"}
@@ -306,5 +315,5 @@ def singular_values(
     reduced = reduced or {}
     for colour, (label, one) in zip(_colours(len(reduced)), reduced.items(), strict=True):
         error = _gains(error_system(ssm, one), omega).max(axis=1)
-        ax.loglog(omega, error, linewidth=1.2, label=f"error of {label}", color=colour)
+        ax.loglog(omega, error, linewidth=1.2, label=f"error of {_text(label)}", color=colour)
     return _finished(ax, "frequency (rad/sample)", "gain")

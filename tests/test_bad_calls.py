@@ -232,8 +232,8 @@ COMPRESS = {
         "NaN or infinity",
     ),
     "a ratio of one": (lambda j: j.compress(ratio=1.0), errors.SelectionError, "ratio"),
-    "all apart": (lambda j: j.compress(apart=1.0), errors.SelectionError, "apart"),
-    "a rate of nothing": (lambda j: j.compress(rate=0.0), errors.SelectionError, "rate"),
+    "all apart": (lambda j: j.compress(apart=1.0), errors.OptionError, "apart"),
+    "a rate of nothing": (lambda j: j.compress(rate=0.0), errors.OptionError, "rate"),
     "half a step": (lambda j: j.compress(steps=1.5), errors.OptionError, "steps"),
     "progress": (lambda j: j.compress(progress=3), errors.ArgumentError, "progress is 3"),
 }

@@ -40,6 +40,7 @@ PAGES = [
     "docs/guide/choosing.rst",
     "docs/guide/command_line.rst",
     "docs/guide/networks.rst",
+    "docs/guide/report.rst",
     "docs/guide/deployment.rst",
     "docs/theory/calibrated.rst",
 ]
@@ -166,6 +167,7 @@ def test_the_examples_of_a_page_run(page, folder, rng, monkeypatch):
     if page == "docs/guide/checkpoints.rst":
         torch = pytest.importorskip("torch")
         namespace |= {"torch": torch, "small": sr.prune(model, sr.select(sr.score(model), ratio=0.5))}
+        namespace["y"] = sr.simulate(model["layers.0.seq"], namespace["u"])
     if page in ("docs/guide/networks.rst", "docs/guide/deployment.rst"):
         x, y, *_ = digits(40)
         module = pytest.importorskip("torch_networks").s5_digits()

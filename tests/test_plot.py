@@ -1,5 +1,7 @@
 """What the plots show, and that each draws on the axes that it is given."""
 
+import io
+
 import numpy as np
 import pytest
 from support.norm_oracles import random_ssm
@@ -30,6 +32,25 @@ def test_hankel_singular_values(ax, model):
     assert labels(ax) == list(model)
     line = ax.lines[0]
     np.testing.assert_allclose(line.get_ydata(), hankel_singular_values(model["layers.0.seq"])[: len(line.get_ydata())])
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "_hidden", "\x1b[2J", "a\nb"])
+def test_names_are_text_and_nothing_else(name, model):
+    small = {name: model}
+    named = {name: model["layers.0.seq"]}
+    scores = sr.selection.Scores({name: np.array([3.0, 1.0])}, "hinf", "global")
+    for draw in (
+        lambda: sr.plot.states_left(model, small),
+        lambda: sr.plot.poles(model["layers.0.seq"], named),
+        lambda: sr.plot.singular_values(model["layers.0.seq"], named, count=20),
+        lambda: sr.plot.hankel_singular_values(named),
+        lambda: sr.plot.layer_scores(scores),
+    ):
+        axes = draw()
+        axes.figure.savefig(io.BytesIO(), format="svg")
+        (text,) = [text for text in labels(axes) if "original" not in text]
+        assert text.isprintable()
+        assert any(part in text for part in ("frac", "hidden", "[2J", "a\\nb"))
 
 
 def test_poles(ax, rng):

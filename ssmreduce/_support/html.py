@@ -31,11 +31,21 @@ def html_row(cells: Iterable[object], **attributes: object) -> Html:
     return tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in others), **attributes)
 
 
-def html_table(headings: Iterable[object], rows: Iterable[Iterable[object] | Html], caption: object = "") -> Html:
-    """A table of rows of cells, or of rows that are HTML already; without headings it has no head."""
+def html_table(
+    headings: Iterable[object],
+    rows: Iterable[Iterable[object] | Html],
+    caption: object = "",
+    groups: Iterable[tuple[object, int]] = (),
+) -> Html:
+    """A table of rows of cells, or of rows that are HTML already; without headings it has no head.
+
+    Groups are headings above the headings, each with the number of columns that it spans.
+    """
     parts = [tag("caption", caption)] if caption else []
-    if columns := [tag("th", heading, scope="col") for heading in headings]:
-        parts.append(tag("thead", tag("tr", *columns)))
+    above = [tag("th", group, scope="colgroup", colspan=str(width)) for group, width in groups]
+    columns = [tag("th", heading, scope="col") for heading in headings]
+    if columns:
+        parts.append(tag("thead", tag("tr", *above) if above else "", tag("tr", *columns)))
     body = (row if isinstance(row, Html) else html_row(row) for row in rows)
     return tag("table", *parts, tag("tbody", *body))
 

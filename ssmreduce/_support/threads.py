@@ -29,7 +29,7 @@ def thread_count(threads: int | None) -> int:
         from numba.np.ufunc import parallel
 
         # asked before its threads run, Numba would start them, and set the number of OpenMP's, PyTorch's among them
-        return numba.get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS
+        return numba.get_num_threads() if parallel._is_initialized else numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     return positive_integer(threads, "threads")
 
 

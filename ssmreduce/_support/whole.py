@@ -1,7 +1,7 @@
 """Files that are written whole or not at all.
 
 The content goes to a temporary file beside the target, under a name that no other process or thread has, is checked
-there, reaches the disk, and then takes the target's place in one step. A process that is killed leaves a file
+there while it reaches the disk, and then takes the target's place in one step. A process that is killed leaves a file
 ``.ssmreduce-<random>.tmp`` behind, which readers refuse and which may be deleted.
 """
 
@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,9 +47,9 @@ def write_whole(
                 with _created(temporary, target) as file:
                     write(file)
                     file.flush()
-                    os.fsync(file.fileno())
-                if check is not None:
-                    check(temporary)
+                    with _reaching_the_disk(file):
+                        if check is not None:
+                            check(temporary)
                 os.replace(temporary, target)
             folder()
 
@@ -125,6 +126,23 @@ def _created(temporary: Path, target: Path) -> BinaryIO:
                 os.chown(temporary, old.st_uid, old.st_gid)
         os.chmod(temporary, mode)  # what the umask took away
     return file
+
+
+@contextlib.contextmanager
+def _reaching_the_disk(file: BinaryIO) -> Iterator[None]:
+    """Bring a file to the disk while the block reads it back; before that where no thread can be started."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        done = pool.submit(os.fsync, file.fileno())
+    except (RuntimeError, MemoryError):  # limits of threads or memory, an interpreter that ends
+        os.fsync(file.fileno())
+        yield
+        return
+    try:
+        yield
+    finally:
+        pool.shutdown()
+    done.result()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from ._annotated import AnnotatedS4, AnnotatedS4D
 from ._attenuate import ATENNuate, LrnnxS5
 from ._base import Adapter
 from ._call import Call, Kernel
+from ._centaurus import Centaurus, CentaurusFull
 from ._detect import detect, layers_of
 from ._dropin import DropIn
 from ._dss import DSS
@@ -13,6 +14,7 @@ from ._layout import ABSENT, Layout, Tensor
 from ._linoss import LinOSS
 from ._lru import LRU
 from ._mamba import MambaAdapter, mamba_adapter, order_key
+from ._mega import MegaEMA
 from ._registry import ADAPTERS, families
 from ._s4block import S4Block
 from ._s4d import S4D
@@ -33,6 +35,8 @@ __all__ = [
     "AnnotatedS4",
     "AnnotatedS4D",
     "Call",
+    "Centaurus",
+    "CentaurusFull",
     "DropIn",
     "EventSSM",
     "FlowState",
@@ -41,6 +45,7 @@ __all__ = [
     "LinOSS",
     "LrnnxS5",
     "MambaAdapter",
+    "MegaEMA",
     "S4Block",
     "S5PyTorch",
     "Tensor",

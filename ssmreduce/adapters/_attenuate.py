@@ -12,6 +12,7 @@ from ._base import Adapter
 from ._call import Call
 from ._layout import ABSENT, Layout, Tensor
 from ._positive import TRANSFORMS
+from ._writing import real_inputs
 
 _POLES: Layout = {
     "A": Tensor("pole", ("n", 2)),
@@ -30,20 +31,6 @@ def _stored(A: np.ndarray) -> np.ndarray:
 
 def _steps(order: int, log_dt: np.ndarray) -> np.ndarray:
     return log_dt if order == log_dt.size else np.full(order, np.float32(log_dt.mean()), dtype=np.float64)
-
-
-def _real_inputs(B: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs turned so that the largest of each state is real, and the factors that were taken out.
-
-    Its sign is that of the old inputs where there are as many, which those that did not change keep.
-    """
-    place = np.abs(B).argmax(axis=1)[:, None]
-    largest = np.take_along_axis(B, place, axis=1)[:, 0]
-    sign = np.ones(len(B))
-    if old.shape == B.shape:
-        sign = np.where(np.take_along_axis(old, place, axis=1)[:, 0] < 0, -1.0, 1.0)
-    turn = sign * np.where(largest == 0, 1.0, np.exp(1j * np.angle(largest)))
-    return (B / turn[:, None]).real, turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +65,7 @@ class ATENNuate(Adapter):
     def _encode(self, ssm: DiagonalSSM, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         log_dt = _steps(ssm.order, tensors["log_dt"])
         A, _ = inverse_zoh(ssm.Lambda, ssm.B, np.exp(log_dt))
-        B, turn = _real_inputs(ssm.B, tensors["B"])
+        B, turn = real_inputs(ssm.B, tensors["B"])
         return {"A": _stored(A), "log_dt": log_dt, "B": B / np.exp(log_dt)[:, None], "C": (ssm.C * turn).real}
 
 
@@ -110,19 +97,19 @@ class LrnnxS5(Adapter):
     )
     calls: ClassVar[tuple[Call, ...]] = (Call("torch", "blh", "blh"),)
     flag_help: ClassVar[Mapping[str, str]] = {"discretization": "'zoh' or 'dirac'"}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"discretization": ("zoh", "dirac")}
     limits: ClassVar[str] = (
         "S5 of lrnnx holds poles inside the unit circle other than 0, and inputs that are real up to a scale of the "
         "state"
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.discretization not in ("zoh", "dirac"):
-            reason = ", of which the package has the sign of A inverted: its layers grow without bound"
+        if self.discretization == "bilinear":
             raise UnknownNameError(
-                f"there is no discretization {self.discretization!r} here"
-                f"{reason * (self.discretization == 'bilinear')}; choose from zoh, dirac"
+                "there is no discretization 'bilinear' here, of which the package has the sign of A inverted: its "
+                "layers grow without bound; choose from zoh, dirac"
             )
+        super().__post_init__()
 
     def _gains(self, A: np.ndarray, step: np.ndarray) -> np.ndarray:
         unit = np.ones((A.size, 1))
@@ -139,7 +126,7 @@ class LrnnxS5(Adapter):
         if ssm.order == len(tensors["A"]):  # the full turns a step of the old poles, which the inputs depend on
             step = np.exp(log_dt)
             A = A + 2j * np.pi / step * np.round((tensors["A"][:, 1] - A.imag) * step / (2 * np.pi))
-        B, turn = _real_inputs(ssm.B / self._gains(A, np.exp(log_dt)), tensors["B"])
+        B, turn = real_inputs(ssm.B / self._gains(A, np.exp(log_dt)), tensors["B"])
         C = ssm.C * turn
         return {
             "A": _stored(A),

@@ -1,5 +1,6 @@
 """The lens between the arrays of a checkpoint and its systems; one subclass a model family."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,12 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._support.trees import Params
-from ..errors import FlagError, MissingFlagError, NonFiniteError, NotRepresentableError, UnknownLayerError
+from ..errors import (
+    FlagError,
+    MissingFlagError,
+    NonFiniteError,
+    NotRepresentableError,
+    UnknownLayerError,
+    UnknownNameError,
+)
 from ..responses import simulate
 from ..systems import DiagonalSSM
 from ._call import Call
 from ._layout import DOUBLE, Layout, Mismatch, copies_of, full_name, given, half_there, match, natural, prefixes
 from ._writing import along_states, difference, merge, take, unchanged_states
+
+_NEARLY_OVERFLOWING = 350.0  # the exponential of twice as much is no double
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +35,8 @@ class Adapter(ABC):
 
     Attributes
     ----------
+    choices : mapping
+        Flag -> values that it can take, of the flags that are names.
     states_per_unit : int
         States that one slot of the arrays holds (2 for an oscillator): state i of a layer with N slots is in slot
         ``i mod N``. They stay or go together.
@@ -50,6 +62,7 @@ class Adapter(ABC):
     name: ClassVar[str]
     layouts: ClassVar[tuple[Layout, ...]]
     flag_help: ClassVar[Mapping[str, str]] = {}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     limits: ClassVar[str]
     states_per_unit: ClassVar[int] = 1
     written_as: ClassVar[str] = ""
@@ -63,6 +76,9 @@ class Adapter(ABC):
             object.__setattr__(
                 self, flag.name, _checked_flag(self.name, flag.name, getattr(self, flag.name), flag.type)
             )
+        for name, values in self.choices.items():
+            if getattr(self, name) not in values:
+                raise UnknownNameError(f"there is no {name} {getattr(self, name)!r}; choose from {', '.join(values)}")
 
     @abstractmethod
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
@@ -155,14 +171,40 @@ class Adapter(ABC):
         return None
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
-        """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values."""
-        for key in self._matched(params, name)[2].values():
-            if not np.isfinite(params[key]).all():
+        """Raise `NonFiniteError` where an array of the layer holds NaN or infinite values, or makes some."""
+        arrays = {key: params[key] for key in self._matched(params, name)[2].values()}
+        for key, array in arrays.items():
+            if not np.isfinite(array).all():
                 raise NonFiniteError(f"{key!r} holds NaN or infinite values")
+        if any(_largest(array) > _NEARLY_OVERFLOWING for array in arrays.values() if array.dtype.kind in "fc"):
+            self.get(params, name)
 
     def get(self, params: Mapping[str, Any], name: str) -> DiagonalSSM:
-        """System of a layer, built in double precision from the raw parameters."""
-        return self._decode(self._tensors(params, name))
+        """System of a layer, built in double precision from the raw parameters.
+
+        Raises
+        ------
+        NonFiniteError
+            Parameters that overflow; the message names them.
+        """
+        tensors = self._tensors(params, name)
+        try:
+            return self._decoded(tensors)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"the parameters of layer {name!r} overflow: {self._overflowing(tensors)}") from error
+
+    def _decoded(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return self._decode(tensors)
+
+    def _overflowing(self, tensors: Mapping[str, np.ndarray]) -> str:
+        """The arrays without whose values the system would be finite, with their largest entries."""
+        found = []
+        for leaf in tensors:
+            with contextlib.suppress(NonFiniteError):
+                self._decoded({**tensors, leaf: np.sign(tensors[leaf])})
+                found.append(leaf)
+        return ", ".join(f"{leaf} (up to {_largest(tensors[leaf]):.3g})" for leaf in found or tensors)
 
     def simulate(self, params: Mapping[str, Any], name: str, u: np.ndarray) -> np.ndarray:
         """Output of the layer for an input, with its channels in the order of the layer.
@@ -313,6 +355,12 @@ class Adapter(ABC):
         return NotRepresentableError(
             f"layer {name!r} of the family {self.name} cannot hold this system: {problem}. {self.limits}"
         )
+
+
+def _largest(array: np.ndarray) -> float:
+    """Largest size of an entry, or of a part of a complex one; without a copy."""
+    parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+    return max(float(max(part.max(), -part.min())) for part in parts)
 
 
 def _checked_flag(family: str, flag: str, value: Any, kind: Any) -> Any:

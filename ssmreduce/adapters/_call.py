@@ -45,6 +45,8 @@ class Call:
     transposed : str
         Attribute of the module that says whether channels come before time, where `input` and `output` hold for the
         default alone; empty where there is none.
+    live : bool
+        Whether `ssmreduce.network` runs the layer; where not, this is for those who call it themselves.
 
     Examples
     --------
@@ -61,3 +63,4 @@ class Call:
     after: tuple[str, ...] = ()
     kernel: Kernel | None = None
     transposed: str = ""
+    live: bool = True

@@ -1,10 +1,12 @@
 """Which family a checkpoint is of, and which layers it has."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import AdapterError, IncompleteLayerError
+from ..errors import AdapterError, CheckpointWarning, IncompleteLayerError, printable
 from ._base import Adapter
+from ._copies import below, missing_layers, one_copy
 from ._others import known_other
 from ._registry import call_of, families
 
@@ -40,12 +42,12 @@ def detect(params: Mapping[str, Any], flags: Mapping[str, Any] | None = None) ->
 
 
 def recognised(
-    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any]
+    params: Mapping[str, Any], adapter: Adapter | None, flags: Mapping[str, Any], root: str | None
 ) -> tuple[Adapter, tuple[str, ...]]:
     """Adapter of a checkpoint, given or detected, and the names of its layers: `detect` and `layers_of` in one pass."""
     claims = _claims(params)
     adapter = _detected(params, claims, flags) if adapter is None else adapter
-    return adapter, _layers(adapter, params, claims)
+    return adapter, _layers(adapter, params, claims, root)
 
 
 def _claims(params: Mapping[str, Any]) -> Claims:
@@ -80,37 +82,59 @@ def _unclaimed(params: Mapping[str, Any], by_name: Claims) -> AdapterError:
     )
 
 
-def layers_of(adapter: Adapter, params: Mapping[str, Any]) -> tuple[str, ...]:
+def layers_of(adapter: Adapter, params: Mapping[str, Any], root: str | None = None) -> tuple[str, ...]:
     """Names of the adapter's layers, every one complete and finite.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    params : mapping
+        Flat parameters.
+    root : str, optional
+        Name below which the layers stand, where there are several copies of the model; ``""`` for the one that is no
+        moving average or the like.
 
     Raises
     ------
     IncompleteLayerError
         A layer that lacks tensors, or whose tensors have unexpected shapes.
     AdapterError
-        No layer at all; the message names the families that do recognise one.
+        No layer at all; the message names the families that do recognise one. Or several copies and no root.
+    UnknownNameError
+        No layer below the root.
     NonFiniteError
-        NaN or infinite parameters.
+        NaN or infinite parameters, or parameters that overflow.
+
+    Warns
+    -----
+    CheckpointWarning
+        The numbering of the layers has a gap.
     """
-    return _layers(adapter, params, _claims(params))
+    return _layers(adapter, params, _claims(params), root)
 
 
-def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims) -> tuple[str, ...]:
+def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: str | None) -> tuple[str, ...]:
     cls = type(adapter)
     layers = claims.get(cls, []) if families().get(cls.name) is cls else cls.find(params)
     claimed = {name for found in claims.values() for name in found}.union(layers)
     taken = {key for name in layers for key in adapter.keys(params, name)}
     for name in adapter.candidates(params):
         part_of_a_layer = adapter.keys(params, name) <= taken
-        if name not in claimed and not part_of_a_layer:
+        elsewhere = bool(root) and not below(str(root), name)
+        if name not in claimed and not part_of_a_layer and not elsewhere:
             raise _incomplete(cls, params, name)
     if not layers:
         suggestion = _suggestion(params, claims)
         raise AdapterError(
             f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{suggestion}"
         )
+    layers = one_copy(layers, root, lambda name: adapter.sizes(params, name))
     for name in layers:
         adapter.check(params, name)
+    if gaps := missing_layers(params, layers):
+        more = f"; and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        said = printable(f"layers seem to be missing: {'; '.join(gaps[:3])}{more}")
+        warnings.warn(said, CheckpointWarning, stacklevel=2)
     return tuple(layers)
 
 

@@ -1,4 +1,4 @@
-"""The layers that this library puts into PyTorch networks, read as a model family of their own."""
+"""The layers that this library puts into live networks, read as a model family of their own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _KERNEL = "kernel."
 
 @dataclass(frozen=True, kw_only=True)
 class DropIn(Adapter):
-    """Drop-in layers of `ssmreduce.networks`: what `replace_layers` and `compress` put into a PyTorch module.
+    """Drop-in layers of `ssmreduce.networks`: what `replace_layers` and `compress` put into a live network.
 
     Arrays of a layer: ``log_rate``, ``angle``, ``unit``, ``side``, ``owner`` (N,), ``B`` (N, m, 2), ``C`` and, of a
     bidirectional layer, ``C_reverse`` (N, p, 2), for the N states of all its systems; ``D`` (s * m,) or (s, p, m).

@@ -78,14 +78,13 @@ class DSS(Adapter):
         ),
     )
     flag_help: ClassVar[Mapping[str, str]] = {"version": f"one of {', '.join(_VERSIONS)}; 'exp' has Lambda_log_neg_re"}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"version": _VERSIONS}
     limits: ClassVar[str] = "DSS holds one set of poles for all features of a layer; 'exp' those inside the unit circle"
     strict_reverse: ClassVar[bool] = True
     channels_first: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.version not in _VERSIONS:
-            raise UnknownNameError(f"there is no version {self.version!r}; choose from {', '.join(_VERSIONS)}")
         if self.version == "softmax" and not self.length:
             raise MissingFlagError(
                 "DSS with version='softmax' normalises its kernel over the length of the sequence: give length=..., "

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import UnknownNameError
 from ..systems import DiagonalSSM, inverse_zoh, zoh
 from ._base import Adapter
 from ._call import Call
@@ -69,12 +68,8 @@ class EventSSM(Adapter):
         "conj_sym": "True if one state of each conjugate pair is stored and the output doubled, as by default",
         "discretization": "'zoh', 'dirac' or 'async'",
     }
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"discretization": ("zoh", "dirac", "async")}
     limits: ClassVar[str] = "Event-SSM holds any poles but 0"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.discretization not in ("zoh", "dirac", "async"):
-            raise UnknownNameError(f"there is no discretization {self.discretization!r}; choose from zoh, dirac, async")
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise also where the flag `clip_eigs` is needed and was not given."""

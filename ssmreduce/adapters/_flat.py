@@ -59,6 +59,10 @@ class Structure:
         return np.repeat(np.arange(self.systems), self.counts)
 
 
+Parts = tuple[Structure, Mapping[str, np.ndarray]]
+"""A drop-in layer: what it knows, and its real parameters."""
+
+
 def real_parameters(ssm: DiagonalSSM, valid: np.ndarray | None = None) -> tuple[Structure, dict[str, np.ndarray]]:
     r"""Structure and real parameters of a system.
 

@@ -59,7 +59,7 @@ class FlowState(Adapter):
             "output_gate.bias": Tensor("fixed", ("m",)),
         },
     )
-    calls: ClassVar[tuple[Call, ...]] = (Call("torch", "lbh", "lbh", arguments=("scale_factor",)),)
+    calls: ClassVar[tuple[Call, ...]] = (Call("torch", "lbh", "lbh", arguments=("scale_factor",), live=False),)
     limits: ClassVar[str] = (
         "FlowState holds poles inside the unit circle other than 0, and a feedthrough that is a vector"
     )

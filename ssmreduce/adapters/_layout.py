@@ -1,5 +1,6 @@
 """Tables of the arrays of a layer, and finding layers by them."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Tensor:
         Numbers are fixed sizes; letters are sizes that must agree over the layer: ``n`` states (or units of several
         states, see `Adapter.states_per_unit`), ``m`` inputs, ``p`` outputs, ``s`` systems, ``t`` copies that the
         systems share in turn (system h has copy ``h mod t``), any other letter a size of its own. ``2n`` and ``2p``
-        are twice as many.
+        are twice as many, ``g*k`` is a product of sizes that arrays before it have.
     kind : {"real", "complex", "integer"}
     """
 
@@ -151,6 +152,8 @@ def _fit(array: np.ndarray, tensor: Tensor, sizes: dict[str, int]) -> str:
     for axis, size in zip(tensor.axes, array.shape, strict=True):
         if axis in ("2n", "2p"):
             wanted = 2 * sizes.get(axis[1], -1)
+        elif isinstance(axis, str) and "*" in axis:
+            wanted = math.prod(sizes.get(letter, -1) for letter in axis.split("*"))
         elif axis == "t" and sizes.get("s", size) % size:
             return f"has {size} copies of the states, which {sizes['s']} systems cannot share"
         elif isinstance(axis, str):

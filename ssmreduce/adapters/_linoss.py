@@ -74,16 +74,12 @@ class LinOSS(Adapter):
     )
     calls: ClassVar[tuple[Call, ...]] = (Call("equinox", "lh", "lh"),)
     flag_help: ClassVar[Mapping[str, str]] = {"discretization": "'IM' (implicit, damps) or 'IMEX' (conserves energy)"}
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"discretization": ("IM", "IMEX")}
     limits: ClassVar[str] = (
         "LinOSS holds pairs of poles that its oscillators reach at the step sizes of the layer, with one input and one "
         "output vector a pair"
     )
     states_per_unit: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.discretization not in ("IM", "IMEX"):
-            raise UnknownNameError(f"there is no discretization {self.discretization!r}; choose from IM, IMEX")
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise also where an oscillator has a double pole, or damping does not go with the discretisation."""

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import UnknownNameError
-
 _TINY = 1e-30  # in place of 0, which the logarithm cannot hold
 
 
@@ -27,10 +25,8 @@ TRANSFORMS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.nda
 """Name -> (stored value to parameter, parameter to stored value)."""
 
 
-def require_transform(flag: str, name: str) -> None:
-    """Raise `UnknownNameError` unless there is such a transform."""
-    if name not in TRANSFORMS:
-        raise UnknownNameError(f"there is no {flag} {name!r}; choose from {', '.join(TRANSFORMS)}")
+TRANSFORM_CHOICES = dict.fromkeys(("real_transform", "imag_transform", "dt_transform"), tuple(TRANSFORMS))
+"""The flags that are transforms, and their values."""
 
 
 def stored(name: str, value: np.ndarray, *, zero: bool = False) -> np.ndarray:

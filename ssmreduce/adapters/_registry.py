@@ -7,12 +7,14 @@ from ..errors import AdapterError
 from ._annotated import AnnotatedS4, AnnotatedS4D
 from ._attenuate import ATENNuate, LrnnxS5
 from ._base import Adapter
+from ._centaurus import Centaurus, CentaurusFull
 from ._dropin import DropIn
 from ._dss import DSS
 from ._event_ssm import EventSSM
 from ._flowstate import FlowState
 from ._linoss import LinOSS
 from ._lru import LRU
+from ._mega import MegaEMA
 from ._s4block import S4Block
 from ._s4d import S4D
 from ._s4dplr import S4DPLR
@@ -35,6 +37,9 @@ _OURS: tuple[type[Adapter], ...] = (
     AnnotatedS4,
     ATENNuate,
     LrnnxS5,
+    Centaurus,
+    CentaurusFull,
+    MegaEMA,
     EventSSM,
     DropIn,
 )

@@ -12,7 +12,7 @@ from ..systems._discretize import METHODS
 from ._base import Adapter
 from ._call import Call, Kernel
 from ._layout import Layout
-from ._positive import TRANSFORMS, require_transform, stored
+from ._positive import TRANSFORM_CHOICES, TRANSFORMS, stored
 from ._s4names import canonical, diagonal_layouts, original
 
 S4_FLAG_HELP = {
@@ -88,6 +88,7 @@ class S4Block(Adapter):
         "disc": "'zoh' or 'bilinear'; 'zoh' is the default of S4",
         **S4_FLAG_HELP,
     }
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {"disc": tuple(METHODS), **TRANSFORM_CHOICES}
     limits: ClassVar[str] = (
         "S4Block holds the poles that its transforms reach (those inside the unit circle, other than 0, "
         "with 'exp' or 'softplus'), the same for all features of a copy"
@@ -95,14 +96,12 @@ class S4Block(Adapter):
     strict_reverse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.disc not in METHODS:
-            reason = "; 'dss' depends on the length of the sequence: no linear recurrence computes it"
+        if self.disc == "dss":
             raise UnknownNameError(
-                f"there is no disc {self.disc!r} here; choose from {', '.join(METHODS)}{reason * (self.disc == 'dss')}"
+                f"there is no disc 'dss' here; choose from {', '.join(METHODS)}; 'dss' depends on the length of the "
+                "sequence: no linear recurrence computes it"
             )
-        for flag in ("real_transform", "imag_transform", "dt_transform"):
-            require_transform(flag, getattr(self, flag))
+        super().__post_init__()
 
     @property
     def channels_first(self) -> bool:  # type: ignore[override]

@@ -13,7 +13,7 @@ from ._call import Call
 from ._dplr import DPLR
 from ._layout import Layout
 from ._lowrank import Modes, diagonalised, real_form, without_truncation
-from ._positive import TRANSFORMS, require_transform, stored
+from ._positive import TRANSFORM_CHOICES, TRANSFORMS, stored
 from ._s4block import S4_FLAG_HELP, S4Block, complex_of, pair_of
 from ._s4names import canonical, dplr_layouts
 
@@ -64,13 +64,9 @@ class S4DPLR(DPLR):
     layouts: ClassVar[tuple[Layout, ...]] = dplr_layouts()
     calls: ClassVar[tuple[Call, ...]] = S4Block.calls
     flag_help: ClassVar[Mapping[str, str]] = S4_FLAG_HELP
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = TRANSFORM_CHOICES
     written_as: ClassVar[str] = "s4block"
     strict_reverse: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for flag in ("real_transform", "imag_transform", "dt_transform"):
-            require_transform(flag, getattr(self, flag))
 
     @property
     def channels_first(self) -> bool:  # type: ignore[override]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import MissingFlagError, UnknownNameError
+from ..errors import MissingFlagError
 from ..systems import DiagonalSSM
 from ..systems._discretize import METHODS
 from ._base import Adapter
@@ -14,6 +14,7 @@ from ._call import Call
 from ._layout import Layout, Tensor
 
 _CLIP = -1e-4  # upper limit of Lambda_re under clip_eigs, as in the original code
+_CHOICES = {"discretization": tuple(METHODS)}
 
 
 def _layout(**outputs: Tensor) -> Layout:
@@ -45,11 +46,6 @@ def pack(value: np.ndarray) -> np.ndarray:
 def unpack(value: np.ndarray) -> np.ndarray:
     """Complex array of one whose last axis is (re, im)."""
     return np.ascontiguousarray(value).view(np.complex128)[..., 0]
-
-
-def _check_discretization(name: str) -> None:
-    if name not in METHODS:
-        raise UnknownNameError(f"there is no discretization {name!r}; choose from {', '.join(METHODS)}")
 
 
 def _halves(C: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -104,11 +100,8 @@ class S5(Adapter):
         "conj_sym": "True if one state of each conjugate pair is stored and the output doubled, as by default in S5",
         "discretization": "'zoh' or 'bilinear'; 'zoh' is the default of S5",
     }
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = _CHOICES
     limits: ClassVar[str] = "S5 holds any poles but 0 (zoh) or -1 (bilinear), and a feedthrough that is a vector"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_discretization(self.discretization)
 
     def check(self, params: Mapping[str, Any], name: str) -> None:
         """Raise also where the flag `clip_eigs` is needed and was not given."""
@@ -180,11 +173,8 @@ class S5PyTorch(Adapter):
     name: ClassVar[str] = "s5_pytorch"
     layouts: ClassVar[tuple[Layout, ...]] = (_torch_layout("n"), _torch_layout("2n"))
     calls: ClassVar[tuple[Call, ...]] = (Call("torch", "lh", "lh"),)
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = _CHOICES
     limits: ClassVar[str] = S5.limits
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_discretization(self.discretization)
 
     def _decode(self, tensors: Mapping[str, np.ndarray]) -> DiagonalSSM:
         step = self.step_scale * np.exp(tensors["log_step"])

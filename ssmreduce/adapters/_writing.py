@@ -95,3 +95,17 @@ def difference(held: DiagonalSSM, wanted: DiagonalSSM) -> str:
 
 def _close(a: np.ndarray, b: np.ndarray, axis: int | tuple[int, int]) -> bool:
     return bool((np.max(np.abs(a - b), axis=axis) <= 2e-5 * np.max(np.abs(b), axis=axis)).all())
+
+
+def real_inputs(B: np.ndarray, old: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs turned so that the largest of each state is real, and the factors that were taken out.
+
+    Its sign is that of the old inputs where there are as many, which those that did not change keep.
+    """
+    place = np.abs(B).argmax(axis=1)[:, None]
+    largest = np.take_along_axis(B, place, axis=1)[:, 0]
+    sign = np.ones(len(B))
+    if old.shape == B.shape:
+        sign = np.where(np.take_along_axis(old, place, axis=1)[:, 0] < 0, -1.0, 1.0)
+    turn = sign * np.where(largest == 0, 1.0, np.exp(1j * np.angle(largest)))
+    return (B / turn[:, None]).real, turn

@@ -16,6 +16,7 @@ from ._live import live
 from ._networks import add_compress
 from ._prune import add_prune, add_score
 from ._reduce import add_reduce, add_sweep
+from ._report import add_report
 from ._shared import adapter_of, add_command, load_model, natural, progress
 
 __all__ = ["main"]
@@ -31,6 +32,7 @@ _EPILOG = """examples:
   ssmreduce search my_network:make small.safetensors --agreement 0.99
   ssmreduce sweep my_network:make --methods last eliminate
   ssmreduce compare model.safetensors small.safetensors --network my_network:make
+  ssmreduce report model.safetensors small.safetensors report.html --network my_network:make
   ssmreduce deploy my_network:make network.onnx --form blocks --length 1024
 
 Files: npz, safetensors, Flax msgpack, PyTorch (weights only). A safetensors file written here remembers its adapter.
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     1
     """
     args = _parser().parse_args(argv)
+    args.argv = sys.argv[1:] if argv is None else list(argv)
     before = _stamp(args)
     try:
         result, table = args.run(args)
@@ -147,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--quick", action="store_true", help="without the worst-case certificates")
     command.add_argument("--length", type=int, default=1024, help="steps of white noise (%(default)s)")
     command.add_argument("--seed", type=natural, default=0, help="of the noise (%(default)s)")
+    add_report(commands)
     return parser
 
 

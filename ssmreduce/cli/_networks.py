@@ -7,7 +7,7 @@ from typing import Any
 
 from ..evaluation._on_data import OnData
 from ..models import SSMModel, save
-from ..networks import Network, TorchNetwork
+from ..networks import Network, NumpyNetwork, save_module
 from ..reduction import compress
 from ..reduction.calibrated import search
 from ._live import is_factory, live, own_modules
@@ -85,17 +85,15 @@ def _made(args: argparse.Namespace) -> tuple[Network, list[Any]]:
     if not folder:
         check_output(args.output, args)
     made = live(args.file, adapter_of(args))
-    if folder and not isinstance(made.net, TorchNetwork):
-        check_output(args.output, args)  # only a PyTorch network is written as a folder; this names the suffixes
+    if folder and isinstance(made.net, NumpyNetwork):
+        check_output(args.output, args)  # only a live module is written as a folder; this names the suffixes
     return made.net, made.data(args.file)
 
 
 def _written(net: Network, small: SSMModel, batches: list[Any], args: argparse.Namespace) -> tuple[dict, Any]:
     """Write the result; what was done, with figures on the batches."""
-    if isinstance(net, TorchNetwork) and Path(args.output).suffix in ("", ".safetensors"):
-        from ..networks._torch_files import save_module
-
-        save_module(net.rebuild(small), args.output)
+    if not isinstance(net, NumpyNetwork) and Path(args.output).suffix in ("", ".safetensors"):
+        save_module(net.with_model(small), args.output)
     else:
         save(small, args.output, form=args.form)
     found, table = smaller(net.model, small, args)

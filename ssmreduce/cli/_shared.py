@@ -33,6 +33,7 @@ def add_command(commands: Any, name: str, run: Callable, text: str) -> argparse.
         metavar="FLAG=VALUE",
         help="flag of the adapter that the file does not hold, such as conj_sym=true",
     )
+    command.add_argument("--root", help="name below which the layers stand, where the file holds several copies")
     command.add_argument("file", help="a checkpoint, or MODULE:FUNCTION, which returns a live network")
     return command
 
@@ -94,7 +95,7 @@ def natural(text: str) -> int:
 def load_model(path: str, args: argparse.Namespace) -> SSMModel:
     """The model of a file or of a live network, with the adapter that the options name."""
     adapter = adapter_of(args)
-    return live(path, adapter).net.model if is_factory(path) else load(path, adapter=adapter)
+    return live(path, adapter).net.model if is_factory(path) else load(path, adapter=adapter, root=args.root)
 
 
 def adapter_of(args: argparse.Namespace) -> Adapter | None:

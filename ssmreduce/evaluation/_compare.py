@@ -242,8 +242,7 @@ def compare(
     comparison = Comparison(tuple(rows), length, seed, what)
     if not certificates:
         return comparison
-    changed = {label: candidate for label, candidate in candidates.items() if candidate is not model}
-    return certified(comparison, changed, {name: Original(ssm) for name, ssm in model.items()}, progress)
+    return certified(comparison, model, candidates, {name: Original(ssm) for name, ssm in model.items()}, progress)
 
 
 def _check(
@@ -280,17 +279,19 @@ def _on_data(model: SSMModel, errors: LayerErrors, network: Any, batches: Any, l
 
 def certified(
     comparison: Comparison,
+    model: SSMModel,
     candidates: Mapping[str, SSMModel],
     originals: Mapping[str, Original],
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """The comparison with certificates; each original layer serves all candidates of the comparison."""
+    """The comparison with certificates; each original layer serves all candidates but the model itself."""
+    others = {label: candidate for label, candidate in candidates.items() if candidate is not model}
     found: dict[tuple[str, str], Certificate] = {}
     for name, original in originals.items():
-        for label, candidate in candidates.items():
+        for label, candidate in others.items():
             found[label, name] = original.certificate(candidate[name])
             if progress is not None:
-                progress(len(found), len(originals) * len(candidates))
+                progress(len(found), len(originals) * len(others))
     rows = []
     for row in comparison.rows:
         layers = (_with_certificate(layer, found.get((row.label, layer.name))) for layer in row.layers)
@@ -301,8 +302,13 @@ def certified(
 def _with_certificate(layer: LayerComparison, certificate: Certificate | None) -> LayerComparison:
     if certificate is None:
         return layer
-    errors = {"peak_error": certificate.relative, "h2_error": certificate.relative_h2}
-    return replace(layer, **errors, multiple=certificate.multiple, certificate=certificate)
+    return replace(
+        layer,
+        peak_error=certificate.relative,
+        h2_error=certificate.relative_h2,
+        multiple=certificate.multiple,
+        certificate=certificate,
+    )
 
 
 def _row(

@@ -84,16 +84,17 @@ def read_file(path: str | os.PathLike, *, max_bytes: int | None = None) -> tuple
     MissingDependencyError
         torch is needed and not installed.
     """
-    return read_contents(path, max_bytes=max_bytes)[:2]
+    return read_contents(path, Budget(max_bytes))[:2]
 
 
-def read_contents(path: str | os.PathLike, *, max_bytes: int | None = None) -> Contents:
-    """See `read_file`; also says which checksums were verified."""
+def read_contents(path: str | os.PathLike, budget: Budget | None = None) -> Contents:
+    """See `read_file`; also says which checksums were verified. Several files can share one budget."""
     require_path(path)
+    budget = Budget() if budget is None else budget
     with _reading(path):
         kind = _sniff(Path(path))
         with _reading(path, kind):
-            return _READERS[kind](Path(path), Budget(max_bytes))
+            return _READERS[kind](Path(path), budget)
 
 
 @contextlib.contextmanager

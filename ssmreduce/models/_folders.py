@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .._support.memory import Budget
 from .._support.trees import Params
 from ..errors import CheckpointFormatError, MissingFileError
 from ._checkpoints import Contents, read_contents
@@ -12,7 +13,7 @@ _FILES = ("model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
-def read_folder(folder: Path, *, max_bytes: int | None = None) -> tuple[Contents, dict[str, Any]]:
+def read_folder(folder: Path, budget: Budget | None = None) -> tuple[Contents, dict[str, Any]]:
     """Parameters, text metadata and configuration of a folder.
 
     Parameters
@@ -20,8 +21,8 @@ def read_folder(folder: Path, *, max_bytes: int | None = None) -> tuple[Contents
     folder : Path
         With ``model.safetensors``, ``pytorch_model.bin`` or ``flax_model.msgpack``, or with an index of shards
         (``model.safetensors.index.json``, ``pytorch_model.bin.index.json``).
-    max_bytes : int, optional
-        Memory that the tensors of a file may take; by default what the machine has left.
+    budget : Budget, optional
+        Memory that the tensors of all files together may take; by default what the machine has left.
 
     Returns
     -------
@@ -37,14 +38,15 @@ def read_folder(folder: Path, *, max_bytes: int | None = None) -> tuple[Contents
     CheckpointFormatError
         An index or configuration that cannot be read, shards that hold other tensors than the index says.
     """
+    budget = Budget() if budget is None else budget
     config_file = folder / "config.json"
     config = _json(config_file) if config_file.is_file() else {}
     for name in _INDICES:
         if (folder / name).is_file():
-            return _shards(folder, name, max_bytes), config
+            return _shards(folder, name, budget), config
     for name in _FILES:
         if (folder / name).is_file():
-            return read_contents(folder / name, max_bytes=max_bytes), config
+            return read_contents(folder / name, budget), config
     raise MissingFileError(
         f"the folder {str(folder)!r} holds none of {', '.join((*_FILES, *_INDICES))}; give the checkpoint file itself"
     )
@@ -53,14 +55,14 @@ def read_folder(folder: Path, *, max_bytes: int | None = None) -> tuple[Contents
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointFormatError(f"{str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise CheckpointFormatError(f"{str(path)!r} must hold an object, got {type(content).__name__}")
     return content
 
 
-def _shards(folder: Path, index: str, max_bytes: int | None) -> Contents:
+def _shards(folder: Path, index: str, budget: Budget) -> Contents:
     places = _json(folder / index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
         raise CheckpointFormatError(f"{index} in {str(folder)!r} has no weight_map from tensors to files")
@@ -70,7 +72,7 @@ def _shards(folder: Path, index: str, max_bytes: int | None) -> Contents:
     for file in sorted(set(places.values())):
         if Path(file).name != file:
             raise CheckpointFormatError(f"{index} in {str(folder)!r} names {file!r}, which is not in the folder")
-        shard = read_contents(folder / file, max_bytes=max_bytes)
+        shard = read_contents(folder / file, budget)
         params.update(shard.params)
         metadata.update(shard.metadata)
         checksums.add(shard.checksum)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._support.arguments import require_path
+from .._support.memory import Budget
 from .._support.trees import flatten
 from ..adapters import Adapter, families
 from ..adapters._detect import recognised
@@ -17,9 +18,12 @@ from ._folders import read_folder
 from ._model import SSMModel, export, writable
 
 _METADATA_KEY = "ssmreduce.adapter"
+_ROOT_KEY = "ssmreduce.root"
 
 
-def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: int | None = None) -> SSMModel:
+def load(
+    path: str | os.PathLike, *, adapter: Adapter | None = None, root: str | None = None, max_bytes: int | None = None
+) -> SSMModel:
     """Read a checkpoint file.
 
     Parameters
@@ -31,6 +35,10 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
         Which arrays are which system. By default found by the names and shapes of the tensors; it must be given where
         the file cannot tell everything (S5: ``conj_sym`` and ``discretization``). A safetensors file that `save` wrote
         remembers its adapter, and the ``config.json`` of a folder gives the flags that it names.
+    root : str, optional
+        Name below which the layers stand, where the file holds several copies of one model, such as a moving average:
+        ``"ema_state_dict"``; ``""`` for the one that is no such copy. A safetensors file that `save` wrote remembers
+        it.
     max_bytes : int, optional
         Memory that the tensors may take; by default what the machine has left. A small file can ask for much memory.
 
@@ -45,9 +53,17 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
     FileTooLargeError
         Tensors that take more memory than `max_bytes`.
     AdapterError, IncompleteLayerError, MissingFlagError
-        No, more than one, or no complete layer is recognised, or a flag must be given.
+        No, more than one, or no complete layer is recognised, or a flag must be given; or there are several copies of
+        one model and no `root`.
+    UnknownNameError
+        No layer below the `root`.
     NonFiniteError
-        NaN or infinite parameters in a layer.
+        NaN or infinite parameters in a layer, or parameters that overflow (a huge ``gamma_log``); they are named.
+
+    Warns
+    -----
+    CheckpointWarning
+        The numbering of the layers has a gap, or a layer has but a few of its tensors.
 
     Examples
     --------
@@ -60,16 +76,18 @@ def load(path: str | os.PathLike, *, adapter: Adapter | None = None, max_bytes: 
     """
     require_path(path)
     flags: Mapping[str, Any] = {}
+    budget = Budget(max_bytes)
     if Path(path).is_dir():
-        (params, metadata, checksum), flags = read_folder(Path(path), max_bytes=max_bytes)
+        (params, metadata, checksum), flags = read_folder(Path(path), budget)
     else:
-        params, metadata, checksum = read_contents(path, max_bytes=max_bytes)
+        params, metadata, checksum = read_contents(path, budget)
     if adapter is None and _METADATA_KEY in metadata:
         adapter = _remembered(metadata[_METADATA_KEY])
-    return _model(params, adapter, flags, metadata, checksum)
+    root = metadata.get(_ROOT_KEY) if root is None else root
+    return _model(params, adapter, flags, root, metadata, checksum)
 
 
-def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
+def read(source: Any, *, adapter: Adapter | None = None, root: str | None = None) -> SSMModel:
     """Read a model from memory.
 
     Parameters
@@ -78,6 +96,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
         A nested Flax/JAX tree, a flat mapping, a PyTorch state_dict or a live ``torch.nn.Module``. Neither framework is
         imported; device tensors are copied to the host.
     adapter : Adapter, optional
+    root : str, optional
         As in `load`.
 
     Returns
@@ -89,7 +108,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
     ------
     CheckpointFormatError
         Not a mapping or module.
-    AdapterError, IncompleteLayerError, MissingFlagError, NonFiniteError
+    AdapterError, IncompleteLayerError, MissingFlagError, UnknownNameError, NonFiniteError
         As in `load`.
 
     Examples
@@ -100,7 +119,7 @@ def read(source: Any, *, adapter: Adapter | None = None) -> SSMModel:
     >>> read({"layers_0": {"seq": tree}})
     SSMModel(1 layers, 3 states, adapter=LRU())
     """
-    return _model(flatten(source), adapter, {}, {}, "")
+    return _model(flatten(source), adapter, {}, root, {}, "")
 
 
 def save(model: SSMModel, path: str | os.PathLike, *, form: str = "compact") -> None:
@@ -153,12 +172,14 @@ def _model(
     params: Mapping[str, Any],
     adapter: Adapter | None,
     flags: Mapping[str, Any],
+    root: str | None,
     metadata: Mapping[str, str],
     checksum: str,
 ) -> SSMModel:
     if not isinstance(adapter, Adapter | None):
         raise FlagError(f"adapter must be an instance such as adapters.LRU() or adapters.S5(...), got {adapter!r}")
-    adapter, layers = recognised(params, adapter, flags)
+    adapter, layers = recognised(params, adapter, flags, root)
+    metadata = metadata if root is None else {**metadata, _ROOT_KEY: root}
     slots = {name: adapter.kept(params, name) for name in layers}
     keep = {name: index for name, index in slots.items() if index is not None}
     return SSMModel(params, adapter, layers, keep=keep, metadata=metadata, checksum=checksum)

@@ -2,8 +2,9 @@
 
 import contextlib
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from ..errors import CheckpointFormatError
 from ._stored import PIECE
@@ -61,10 +62,35 @@ def raw_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, skip: int = 0) -
 
 @contextlib.contextmanager
 def member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, skip: int = 0) -> Iterator[BinaryIO]:
-    """A member open for reading, behind its first `skip` bytes."""
-    with archive.open(info) as file:
-        file.read(skip)
-        yield file  # type: ignore[misc]
+    """A member open for reading, behind its first `skip` bytes; its CRC-32 is verified where it ends."""
+    with archive.open(info) as file:  # looks at its header
+        opened: Any = _InPlace(archive, info) if info.compress_type == zipfile.ZIP_STORED else file
+        opened.read(skip)
+        yield opened
+
+
+class _InPlace:
+    """A member that is not compressed: `zipfile` would copy each piece of it twice."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        assert archive.fp is not None
+        self._file, self._info, self._crc, self._left = archive.fp, info, 0, info.file_size
+        self._file.seek(_begin(self._file, info))
+
+    def readinto(self, target: memoryview) -> int:
+        """Fill as much of the target as there is; `ValueError` at the end where the CRC-32 is another."""
+        target = target[: self._left]
+        count = self._file.readinto(target)  # type: ignore[attr-defined]
+        self._crc = zlib.crc32(target[:count], self._crc)
+        self._left -= count
+        if not self._left and self._crc != self._info.CRC:
+            raise ValueError(f"the CRC-32 of {self._info.filename!r} is not that of its bytes")
+        return count
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, at most `count`."""
+        data = bytearray(min(count, self._left))
+        return bytes(data[: self.readinto(memoryview(data))])
 
 
 def check_to_the_end(archive: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo]) -> None:

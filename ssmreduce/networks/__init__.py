@@ -7,6 +7,7 @@ from ._batches import sequences_in, take_sequences
 from ._capture import flax_inputs, torch_inputs
 from ._export_c import export_c
 from ._exports import export_onnx, exportable
+from ._files import describe, restore, save_module
 from ._folders import load_selective, save_selective
 from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
@@ -31,10 +32,7 @@ _LAZY = {
     "ReducedFlax": "_flax_network",
     "SSMLayer": "_torch_layers",
     "SelectiveMixer": "_mixers",
-    "describe": "_torch_files",
     "empty_layer": "_torch_calls",
-    "restore": "_torch_files",
-    "save_module": "_torch_files",
 }
 """Names that need a framework -> the file that imports it."""
 
@@ -48,6 +46,7 @@ __all__ = [
     "TorchNetwork",
     "Visit",
     "call_network",
+    "describe",
     "evaluating",
     "export_c",
     "export_onnx",
@@ -60,9 +59,11 @@ __all__ = [
     "register",
     "replace_layers",
     "replace_mixers",
+    "restore",
     "s4d_minimal",
     "s5_digits",
     "s5_flax",
+    "save_module",
     "save_selective",
     "selective_mixers",
     "sequences_in",

@@ -7,7 +7,7 @@ import array_api_compat
 import numpy as np
 
 from .._support.arguments import described
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, EvaluationError, ShapeError
 
 Inputs = int | str | tuple[int | str, ...] | Callable[[Any], Any] | None
 """Which element of a batch is the input: an index, a key, several of them, or a function; None for the first."""
@@ -33,6 +33,18 @@ def arguments(batch: Any, inputs: Inputs = None) -> tuple[tuple, dict[str, Any]]
     if inputs is not None and inputs != 0:
         raise ArgumentError(f"inputs={inputs!r} picks from tuples and dictionaries, and a batch is {described(batch)}")
     return (batch,), {}
+
+
+def picked(output: Callable[[Any], Any] | None, result: Any) -> Any:
+    """What `output` picks of a network's result."""
+    if output is None:
+        return result
+    try:
+        return output(result)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise EvaluationError(
+            f"output=... failed on what the network returns, {described(result)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def element(batch: Any, key: int | str, name: str) -> Any:

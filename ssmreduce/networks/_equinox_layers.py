@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..systems import DiagonalSSM
-from ._flat import Structure, real_parameters, system_of
+from ._flat import Parts, Structure, real_parameters, system_of
 from ._jax_layers import Matrices, matrices, respond, step
 
 
@@ -23,7 +23,7 @@ class EquinoxLayer(eqx.Module):
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM, or pair of Structure and parameters
         Causal or bidirectional; with leading axes the systems of a batch stand side by side, as in S4D.
     valid : ndarray, shape (s, n), bool, optional
         Which states of each system of a batch there are. By default those with an input and an output.
@@ -63,14 +63,14 @@ class EquinoxLayer(eqx.Module):
 
     def __init__(
         self,
-        ssm: DiagonalSSM,
+        ssm: DiagonalSSM | Parts,
         *,
         valid: np.ndarray | None = None,
         channels_first: bool = False,
         others: int = 0,
         dtype: Any = jnp.float32,
     ) -> None:
-        self.structure, values = real_parameters(ssm, valid)
+        self.structure, values = ssm if isinstance(ssm, tuple) else real_parameters(ssm, valid)
         self.channels_first, self.others = channels_first, others
         self.C_reverse = None
         for name, value in values.items():

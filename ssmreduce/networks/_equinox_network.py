@@ -1,7 +1,7 @@
 """Networks of Equinox modules: layers are replaced in copies of the tree."""
 
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from ..errors import ArgumentError
 from ..models import SSMModel, read
 from ._batches import Inputs
 from ._equinox_layers import EquinoxLayer
-from ._jax_network import JaxNetwork, StandIn, changed_layers, dtype_of, states_of, told_by, unchanged, with_systems
+from ._flat import Parts, Structure
+from ._jax_models import told_by, unchanged, with_systems
+from ._jax_network import JaxNetwork, StandIn
 
 Key = str | int
 Path = tuple[Key, ...]
@@ -86,6 +88,8 @@ class EquinoxNetwork(JaxNetwork):
     (4, 8, 2)
     """
 
+    framework = "equinox"
+
     def __init__(
         self,
         module: Any,
@@ -120,34 +124,26 @@ class EquinoxNetwork(JaxNetwork):
             return self._run_module(module, *args, **kwargs)
         return jax.vmap(module)(*args, **kwargs)
 
-    def rebuild(self, model: SSMModel) -> Any:
-        """The module with trainable drop-in layers (`EquinoxLayer`) in place of those that `model` changed.
+    def placed(self, layers: Mapping[str, Parts], model: SSMModel) -> Any:
+        """See `JaxNetwork.placed`."""
+        new = {name: EquinoxLayer(parts, **self.options(name)) for name, parts in layers.items()}
+        return _with(self.module, {name: self._places[name] for name in new}, new)
 
-        Parameters
-        ----------
-        model : SSMModel
-            Of the layers of ``self.model``.
+    def arrays(self, live: Any) -> dict[str, np.ndarray]:
+        """See `JaxNetwork.arrays`."""
+        return _arrays(live)[1]
 
-        Returns
-        -------
-        equinox.Module
-            `network` reads it again, as drop-in layers, or with ``model=self.model`` in the family of the original.
+    def replaced(self, live: Any) -> Mapping[str, Structure]:
+        """See `JaxNetwork.replaced`."""
+        return {name or ".": layer.structure for name, layer in _drop_ins(live).items()}
 
-        Raises
-        ------
-        UnknownLayerError
-        """
-        layers = {
-            name: EquinoxLayer(
-                model[name],
-                valid=states_of(model, name),
-                channels_first=self._channels_first,
-                others=self._others.get(name, 0),
-                dtype=dtype_of(self.base, name),
-            )
-            for name in changed_layers(self.base, model)
-        }
-        return _with(self.module, {name: self._places[name] for name in layers}, layers)
+    def with_arrays(self, live: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """See `JaxNetwork.with_arrays`; plain numbers stay what they are."""
+
+        def value(keys: Any, leaf: Any) -> Any:
+            return jax.numpy.asarray(arrays[_name(tuple(map(_key, keys)))]) if eqx.is_array(leaf) else leaf
+
+        return jax.tree_util.tree_map_with_path(value, live)
 
 
 def _arrays(module: Any) -> tuple[list[Path], dict[str, np.ndarray]]:
@@ -175,8 +171,7 @@ def _name(path: Path) -> str:
 
 def _model(module: Any, params: dict[str, np.ndarray], model: SSMModel | None, adapter: Adapter | None) -> SSMModel:
     """Model of a module: read from its arrays, or that which it was made from with the systems that it holds now."""
-    leaves = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda node: isinstance(node, EquinoxLayer))[0]
-    replaced = {_name(tuple(map(_key, keys))): leaf for keys, leaf in leaves if isinstance(leaf, EquinoxLayer)}
+    replaced = _drop_ins(module)
     if not replaced:
         return read(params, adapter=adapter) if model is None else model
     if model is None:  # the layers tell everything, as a model family of their own
@@ -185,6 +180,12 @@ def _model(module: Any, params: dict[str, np.ndarray], model: SSMModel | None, a
     around = unchanged(params, model, replaced)
     model = replace(model, params={**model.params, **around})
     return with_systems(model, {name: (layer.structure, layer.system()) for name, layer in replaced.items()})
+
+
+def _drop_ins(module: Any) -> dict[str, EquinoxLayer]:
+    """Drop-in layers of a module by name."""
+    leaves = jax.tree_util.tree_flatten_with_path(module, is_leaf=lambda node: isinstance(node, EquinoxLayer))[0]
+    return {_name(tuple(map(_key, keys))): leaf for keys, leaf in leaves if isinstance(leaf, EquinoxLayer)}
 
 
 def _place(paths: list[Path], name: str) -> Path:

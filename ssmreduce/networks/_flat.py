@@ -1,6 +1,7 @@
 """The real parameters of drop-in layers, which their adapter reads too."""
 
 from ..adapters._flat import (
+    Parts,
     Structure,
     feedthrough,
     flatten_states,
@@ -11,6 +12,7 @@ from ..adapters._flat import (
 )
 
 __all__ = [
+    "Parts",
     "Structure",
     "feedthrough",
     "flatten_states",

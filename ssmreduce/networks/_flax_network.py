@@ -1,11 +1,13 @@
 """Networks of Flax modules (linen) with their variables: layers are replaced where their methods are intercepted."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from .._support.arguments import described
 from .._support.trees import flatten
@@ -14,23 +16,15 @@ from ..errors import ArgumentError, UnknownLayerError
 from ..models import SSMModel, read
 from ..systems import DiagonalSSM
 from ._batches import Inputs
-from ._flat import Structure, real_parameters, system_of
+from ._flat import Parts, Structure, system_of
 from ._jax_host import first_array
 from ._jax_layers import matrices, respond
-from ._jax_network import (
-    JaxNetwork,
-    StandIn,
-    beside,
-    changed_layers,
-    dtype_of,
-    in_family,
-    states_of,
-    unchanged,
-    with_systems,
-)
+from ._jax_models import beside, dtype_of, filled, in_family, unchanged, with_systems
+from ._jax_network import JaxNetwork, StandIn
 
 Path = tuple[str, ...]
 _COLLECTION = "params"
+_TAGS = "ssmreduce"  # names by which `nn.jit` tells layers of equal shapes apart, which else share one compilation
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +37,8 @@ class ReducedFlax:
         As the user wrote it.
     variables : dict
         For `apply`: those of the module, with the real parameters ``log_rate``, ``angle``, ``B``, ``C``, ``D`` in the
-        places of layers that were replaced.
+        places of layers that were replaced, and a collection ``ssmreduce`` of empty arrays, by whose names ``nn.jit``
+        tells the layers apart.
     structures : mapping
         Name of each replaced layer -> what it knows besides its parameters. Plain numbers: ``dataclasses.asdict``
         makes JSON of each.
@@ -215,6 +210,7 @@ class FlaxNetwork(JaxNetwork):
     ((5, 8, 4), (2, 2, 2))
     """
 
+    framework = "flax"
     module: nn.Module
     variables: Mapping[str, Any]
 
@@ -265,34 +261,39 @@ class FlaxNetwork(JaxNetwork):
     def _call(self, stand_in: StandIn, args: tuple, kwargs: dict) -> Any:
         return self.live.apply_with(stand_in, self.variables, *args, **{**self.live.call, **kwargs})
 
-    def rebuild(self, model: SSMModel) -> ReducedFlax:
-        """The module with trainable drop-in layers in place of those that `model` changed.
-
-        Parameters
-        ----------
-        model : SSMModel
-            Of the layers of ``self.model``.
-
-        Returns
-        -------
-        ReducedFlax
-            With ``apply(variables, ...)`` and ``variables``, as a module has; `network` reads it again.
-
-        Raises
-        ------
-        UnknownLayerError
-        """
+    def placed(self, layers: Mapping[str, Parts], model: SSMModel) -> ReducedFlax:
+        """See `JaxNetwork.placed`."""
         variables, structures = _copied(self.variables), dict(self.live.structures)
-        for name in changed_layers(self.base, model):
-            structure, values = real_parameters(model[name], states_of(model, name))
+        for name, (structure, values) in layers.items():
             structures[name] = structure
             kind = dtype_of(self.base, name)
             node = _node(variables[_COLLECTION], path_of(name))
             for key in self._keys(name):
                 _remove(node, key.removeprefix(f"{name}/").split("/"))
             node.update({key: jnp.asarray(value, kind) for key, value in values.items()})
-        origin = replace(self.live.model, metadata=model.metadata)
-        return replace(self.live, variables=variables, structures=structures, others=dict(self._others), model=origin)
+        variables.pop(_TAGS, None)
+        return replace(
+            self.live,
+            variables={**variables, **_tags(structures)},
+            structures=structures,
+            channels_first=self._channels_first,
+            others=dict(self._others),
+            model=replace(self.live.model, metadata=model.metadata),
+        )
+
+    def arrays(self, live: ReducedFlax) -> dict[str, np.ndarray]:
+        """See `JaxNetwork.arrays`."""
+        stored = {key: value for key, value in live.variables.items() if key != _TAGS}
+        return {key.replace("/", "."): np.asarray(value) for key, value in flatten(stored).items()}
+
+    def replaced(self, live: ReducedFlax) -> Mapping[str, Structure]:
+        """See `JaxNetwork.replaced`."""
+        return live.structures
+
+    def with_arrays(self, live: ReducedFlax, arrays: Mapping[str, np.ndarray]) -> ReducedFlax:
+        """See `JaxNetwork.with_arrays`."""
+        stored = {key: value for key, value in live.variables.items() if key != _TAGS}
+        return live.with_variables({**live.variables, **filled(stored, arrays)})
 
     def _keys(self, name: str) -> Iterable[str]:
         """Names of the arrays of a layer as it was read."""
@@ -304,6 +305,17 @@ def path_of(name: str) -> Path:
     """Path of a module by the name of its layer."""
     name = name.removeprefix(_COLLECTION).removeprefix("/")
     return tuple(name.split("/")) if name and name != "." else ()
+
+
+def _tags(structures: Mapping[str, Structure]) -> dict[str, Any]:
+    """For each replaced layer an empty array under a name that no other layer has."""
+    tags: dict[str, Any] = {}
+    for name, structure in structures.items():
+        node = tags
+        for key in path_of(name):
+            node = node.setdefault(key, {})
+        node[hashlib.sha256(repr((name, structure)).encode()).hexdigest()] = jnp.zeros(0)
+    return {_TAGS: tags} if tags else {}
 
 
 def _copied(tree: Any) -> Any:

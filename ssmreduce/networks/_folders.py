@@ -2,16 +2,22 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._support.arguments import require_path
+from .._support.memory import Budget
 from .._support.optional import optional_import
+from .._support.trees import flatten
 from .._support.whole import write_whole
 from ..adapters import order_key
-from ..errors import CheckpointFormatError, MissingFileError, NotRepresentableError
+from ..errors import CheckpointFormatError, MissingFileError, NotRepresentableError, SSMReduceError
+from ..models._checkpoints import write_file
+from ..models._folders import read_folder
 from ..selective import Mamba1SSM, Mamba2SSM
 from ._selective import selective_mixers, set_mixer
 from ._torch import RECORD_ATTRIBUTE
@@ -128,29 +134,30 @@ def described(mixer: Any) -> dict[str, Any]:
 
 
 def _write(path: str | os.PathLike, config: dict[str, Any], state: dict[str, Any], module: Any) -> None:
-    optional_import("torch", "torch")
-    from safetensors.torch import save
-
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     for tied in getattr(module, "_tied_weights_keys", None) or ():
         if config.get("tie_word_embeddings"):
             state = {key: value for key, value in state.items() if key != tied}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_whole(folder / "model.safetensors", lambda file: file.write(save(tensors, metadata={"format": "pt"})))
+    write_file(folder / "model.safetensors", flatten(state), {"format": "pt"})
     text = json.dumps(config, indent=2)
     write_whole(folder / "config.json", lambda file: file.write(f"{text}\n".encode()))
 
 
-def load_selective(path: str | os.PathLike, **options: Any) -> Any:
+def load_selective(path: str | os.PathLike, *, max_bytes: int | None = None, **options: Any) -> Any:
     """Load a folder that `save_selective` wrote, or any stock one, as a causal language model of transformers.
+
+    Its files are read as `ssmreduce.load` reads them: checksums are verified, and sizes are checked before memory is
+    taken.
 
     Parameters
     ----------
     path : path
         Folder.
+    max_bytes : int, optional
+        Memory that the tensors of all files may take, and the model; by default what the machine has left.
     **options
-        For ``AutoModelForCausalLM.from_pretrained`` (stock folders).
+        For ``from_pretrained`` of the model's class in transformers (stock folders).
 
     Returns
     -------
@@ -158,51 +165,66 @@ def load_selective(path: str | os.PathLike, **options: Any) -> Any:
 
     Raises
     ------
-    MissingFileError, CheckpointFormatError, MissingDependencyError
+    MissingFileError, CheckpointFormatError, FileTooLargeError, MissingDependencyError
 
     Examples
     --------
     >>> small = load_selective("small")  # doctest: +SKIP
     """
+    require_path(path)
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise MissingFileError(f"there is no config.json in {str(folder)!r}")
     transformers = optional_import("transformers", "transformers")
+    from ._torch_files import tensor_of
+
+    contents, described_by = read_folder(folder, Budget(max_bytes))
+    tensors = {name: tensor_of(leaf) for name, leaf in contents.params.items() if isinstance(leaf, np.ndarray)}
     try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise CheckpointFormatError(f"config.json in {str(folder)!r} is not JSON: {error}") from None
-    mixers = config.get(KEY)
-    if mixers is None:
-        return _with_record(_causal_class(config).from_pretrained(folder, **options), config)
-    from safetensors.torch import load_file
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        cls = _causal_class(config)
+        Budget(max_bytes).take(_size(cls, config), folder)
+        if KEY not in described_by:
+            module = cls.from_pretrained(None, config=config, state_dict=tensors, **options)
+        else:
+            module = _with_mixers(cls(config), described_by[KEY], tensors)
+    except SSMReduceError:
+        raise
+    except Exception as error:  # what transformers and PyTorch say of a configuration, or of tensors
+        raise CheckpointFormatError(f"{str(folder)!r} cannot be made a model of transformers: {error}") from error
+    if RECORD_ATTRIBUTE in described_by:
+        setattr(module, RECORD_ATTRIBUTE, json.dumps(described_by[RECORD_ATTRIBUTE]))
+    return module
 
-    module = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(folder))
-    state = {key: value for file in sorted(folder.glob("*.safetensors")) for key, value in load_file(file).items()}
-    if not state:
-        raise MissingFileError(f"there is no safetensors file in {str(folder)!r}")
+
+def _size(cls: Any, config: Any) -> int:
+    """Bytes of the parameters that a configuration asks for; none are allocated."""
+    with optional_import("torch", "torch").device("meta"):
+        return sum(parameter.nbytes for parameter in cls(config).parameters())
+
+
+def _with_mixers(module: Any, mixers: Mapping[str, Any], tensors: Mapping[str, Any]) -> Any:
+    """The module with drop-in mixers as they are described, and with the tensors."""
     for name, entry in mixers.items():
+        for field, shape in entry["arrays"].items():  # before memory is taken for it
+            if list(tensors[f"{name}.{field}"].shape) != shape:
+                raise CheckpointFormatError(f"{name}.{field} is described with the shape {shape}, which it has not")
         set_mixer(module, name, _empty_layer(entry))
-    module.to(next(value.dtype for value in state.values() if value.is_floating_point()))
-    missing, unexpected = module.load_state_dict(state, strict=False)
+    module.to(next(value.dtype for value in tensors.values() if value.is_floating_point()))
+    missing, unexpected = module.load_state_dict(tensors, strict=False)
     if unexpected or [key for key in missing if key not in (module._tied_weights_keys or ())]:
-        raise CheckpointFormatError(f"{str(folder)!r} lacks {missing} and has {unexpected} too much")
+        raise CheckpointFormatError(f"the folder lacks {missing} and has {unexpected} too much")
     module.tie_weights()
-    return _with_record(module.eval(), config)
+    return module.eval()
 
 
-def _causal_class(config: dict[str, Any]) -> Any:
-    if config.get("per_layer_config") and config.get("model_type") in PER_LAYER:
+def _causal_class(config: Any) -> Any:
+    """Class of the causal language model of a configuration; the one with a state size per layer where it has that."""
+    if config.is_heterogeneous and config.model_type in PER_LAYER:
         from . import _per_layer
 
-        return getattr(_per_layer, PER_LAYER[config["model_type"]])
-    return optional_import("transformers", "transformers").AutoModelForCausalLM
-
-
-def _with_record(module: Any, config: dict[str, Any]) -> Any:
-    if RECORD_ATTRIBUTE in config:
-        setattr(module, RECORD_ATTRIBUTE, json.dumps(config[RECORD_ATTRIBUTE]))
-    return module
+        return getattr(_per_layer, PER_LAYER[config.model_type])
+    return optional_import("transformers", "transformers").MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
 
 
 def _empty_layer(entry: dict[str, Any]) -> Any:

@@ -1,10 +1,10 @@
 """What the networks of Flax and Equinox share: running with any systems in place of the layers, checks, gradients."""
 
+import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat
 import jax
@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._support.arguments import described
-from ..errors import ArrayKindError, EvaluationError, NotRepresentableError, ShapeError, SSMReduceError
-from ..models import SSMModel, replace_system
+from ..errors import ArrayKindError, EvaluationError, NonFiniteError, ShapeError, SSMReduceError
+from ..models import SSMModel
 from ..responses import simulate
-from ..systems import DiagonalSSM
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
-from ._flat import Structure, flatten_states, real_parameters
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
+from ._flat import Parts, Structure, real_parameters
 from ._jax_host import Watch, first_array, first_output
 from ._jax_layers import Matrices, respond
-from ._protocol import Gradients, Network, Pullback
+from ._jax_models import beside, dtype_of, gradients_of, matrices_of, states_of
+from ._protocol import Gradients, Network, Pullback, changed_layers
 
 _CHECKED = 4  # sequences on which the layers are compared with their systems
 _TOLERANCE = {8: 1e-8}  # of the system against the original layer, relative to its largest output
@@ -34,10 +34,12 @@ StandIn = Callable[[str, Callable[[], Any], tuple, dict], Any]
 class JaxNetwork(Network):
     """Base of the networks of Flax and Equinox modules.
 
-    A subclass gives `_call`, `rebuild`, and in its constructor `model`.
+    A subclass gives `_call`, `placed`, `arrays`, `replaced` and `with_arrays`, and in its constructor `model`.
     """
 
     differentiable = True
+    framework: ClassVar[str]
+    module: Any
 
     def __init__(
         self,
@@ -58,7 +60,59 @@ class JaxNetwork(Network):
     def _call(self, stand_in: StandIn, args: tuple, kwargs: dict) -> Any:
         """Call the network with something in place of its layers."""
 
+    @abstractmethod
+    def placed(self, layers: Mapping[str, Parts], model: SSMModel) -> Any:
+        """The live object with drop-in layers of these parts, made for `model`."""
+
+    @abstractmethod
+    def arrays(self, live: Any) -> dict[str, np.ndarray]:
+        """All arrays of a live object, by names with dots."""
+
+    @abstractmethod
+    def replaced(self, live: Any) -> Mapping[str, Structure]:
+        """What the drop-in layers of a live object know besides their parameters."""
+
+    @abstractmethod
+    def with_arrays(self, live: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The live object with other values of its `arrays`."""
+
     # ---------------------------------------------------------------- the protocol
+
+    def rebuild(self, model: SSMModel) -> Any:
+        """The network with trainable drop-in layers in place of those that `model` changed.
+
+        Parameters
+        ----------
+        model : SSMModel
+            Of the layers of ``self.model``.
+
+        Returns
+        -------
+        object
+            A `ReducedFlax` with ``apply(variables, ...)`` and ``variables``, as a module has; or a module with
+            `NnxLayer` or `EquinoxLayer` in it. `network` reads it again, as drop-in layers, and the two latter with
+            ``model=self.model`` in the family of the original.
+
+        Raises
+        ------
+        UnknownLayerError
+        """
+        names = changed_layers(self.base, model)
+        return self.placed({name: real_parameters(model[name], states_of(model, name)) for name in names}, model)
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Keyword arguments of the drop-in of one layer."""
+        return {
+            "channels_first": self._channels_first,
+            "others": self._others.get(name, 0),
+            "dtype": dtype_of(self.base, name),
+        }
+
+    def told(self, channels_first: bool, others: Mapping[str, int]) -> "JaxNetwork":
+        """The same network, told by a file what a batch would tell: how its layers are called."""
+        other = copy.copy(self)
+        other._channels_first, other._others = channels_first, dict(others)
+        return other
 
     def outputs(self, model: SSMModel, batch: Any) -> np.ndarray:
         """See `Network.outputs`."""
@@ -85,13 +139,15 @@ class JaxNetwork(Network):
         args, kwargs = self._arguments(batch)
         structures, systems = {}, {}
         for name in self.base:
-            structures[name], systems[name] = _matrices(model[name], states_of(model, name), dtype_of(self.base, name))
+            structures[name], systems[name] = matrices_of(
+                model[name], states_of(model, name), dtype_of(self.base, name)
+            )
         forward, backward = self._derivative(structures)
         z, pullback = forward(systems, args, kwargs)
 
         def pull(gradient: np.ndarray) -> dict[str, Gradients]:
             found = backward(pullback, jnp.asarray(gradient, z.dtype))
-            return {name: _gradients(model[name], states_of(model, name), found[name]) for name in found}
+            return {name: gradients_of(model[name], states_of(model, name), found[name]) for name in found}
 
         return np.asarray(z, dtype=np.float64), pull
 
@@ -121,6 +177,8 @@ class JaxNetwork(Network):
         self._run(both, batch)
         before.require(self.base.layers)
         for (name, u), (_, y) in zip(before.seen, after.seen, strict=True):
+            if not np.isfinite(u).all():
+                raise NonFiniteError(f"layer {name!r} is fed NaN or infinite values: look at the batch that is given")
             _compare(name, y, simulate(self.base[name], u), self.base)
         self._state["checked"] = True
 
@@ -129,6 +187,11 @@ class JaxNetwork(Network):
         width = ssm.inputs * ssm.systems
         if u.ndim < 2 or u.shape[axis] != width:
             wanted = f"(..., {width}, L)" if self._channels_first else f"(..., L, {width})"
+            if u.ndim < 2:
+                raise ShapeError(
+                    f"layer {name!r} is called feature by feature, as inside vmap over the features, where no system "
+                    f"can take its place: make it one module that takes {wanted}; the parameters are the same"
+                )
             raise ShapeError(
                 f"layer {name!r} was called with {described(u)}, and its system takes {wanted}; channels_first=True "
                 "says that layers take (..., width, L)"
@@ -172,7 +235,7 @@ class JaxNetwork(Network):
         return self._picked(z)
 
     def _picked(self, z: Any) -> jax.Array:
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         z = jnp.asarray(z) if isinstance(z, np.ndarray) else z
         if not array_api_compat.is_jax_array(z):
             raise EvaluationError(
@@ -206,76 +269,6 @@ class JaxNetwork(Network):
         return pair
 
 
-def states_of(model: SSMModel, name: str) -> np.ndarray:
-    """Which slots of each system of a layer hold a state, shape (s, n)."""
-    return model.state_index(name)[1]
-
-
-def with_systems(model: SSMModel, layers: Mapping[str, tuple[Structure, DiagonalSSM]]) -> SSMModel:
-    """The model with the systems of drop-in layers in place of its own, held as family parameters where possible."""
-    for name, (structure, ssm) in layers.items():
-        valid = np.arange(ssm.order) < np.array(structure.counts)[:, None]
-        ssm = in_family(model[name], ssm)
-        try:
-            params = {**model.params, **model.adapter.put(model.params, name, ssm)}
-        except NotRepresentableError:
-            model = replace_system(model, name, ssm, valid=valid)
-            continue
-        keep = {key: index for key, index in model.keep.items() if key != name}
-        keep |= {} if valid.all() else {name: np.flatnonzero(valid)}
-        systems = {key: system for key, system in model.systems.items() if key != name}
-        model = replace(model, params=params, keep=keep, systems=systems)
-    return model
-
-
-def dtype_of(model: SSMModel, name: str) -> Any:
-    """Precision of a layer: that of its parameters."""
-    kinds = [
-        value.dtype
-        for key, value in model.params.items()
-        if (key.startswith((f"{name}/", f"{name}.")) or name == ".") and isinstance(value, np.ndarray)
-    ]
-    return jnp.float64 if kinds and kinds[0] in (np.float64, np.complex128) else jnp.float32
-
-
-def beside(y: jax.Array, others: int) -> Any:
-    """The outputs of a layer, with None beside them as many times as the layer that it replaces has it."""
-    return (y, *[None] * others) if others else y
-
-
-def unchanged(params: Mapping[str, Any], model: SSMModel, replaced: Iterable[str]) -> dict[str, Any]:
-    """Parameters of a live object that are those of a model, and not of its replaced layers."""
-    starts = tuple(f"{name}{separator}" for name in replaced for separator in "./")
-    return {key: value for key, value in params.items() if key in model.params and not key.startswith(starts)}
-
-
-def told_by(name: str, structure: Structure, dtype: Any) -> dict[str, np.ndarray]:
-    """What a drop-in layer knows besides its parameters, as arrays under the names of PyTorch's drop-in layers."""
-    start = "" if name == "." else f"{name}."
-    unit, side = np.array(structure.unit, dtype=dtype), np.array(structure.side, dtype=dtype)
-    return {f"{start}unit": unit, f"{start}side": side, f"{start}owner": structure.owner}
-
-
-def changed_layers(before: SSMModel, after: SSMModel) -> list[str]:
-    """Names of the layers whose system another model holds differently."""
-    return [name for name in before if not _equal(before[name], after[name])]
-
-
-def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
-    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
-        return False
-    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
-    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
-
-
-def in_family(like: DiagonalSSM, ssm: DiagonalSSM) -> DiagonalSSM:
-    """The same real system with the factor kappa where the layer that was read has it."""
-    if not like.conj_sym or ssm.conj_sym:
-        return ssm
-    reverse = None if ssm.C_reverse is None else ssm.C_reverse / 2
-    return replace(ssm, C=ssm.C / 2, C_reverse=reverse, conj_sym=True)
-
-
 def _array(value: Any) -> Any:
     """PyTorch tensors as NumPy arrays: the batches of its data loaders are welcome; anything else as it is."""
     if array_api_compat.is_torch_array(value):
@@ -296,36 +289,3 @@ def _compare(name: str, original: np.ndarray, ours: np.ndarray, model: SSMModel)
             f"by {error:.2g} of the largest. Read with {model.adapter!r}: give the flags with which the network was "
             "built as adapter=..."
         )
-
-
-def _matrices(ssm: DiagonalSSM, valid: np.ndarray, dtype: Any) -> tuple[Structure, Matrices]:
-    """A system's own matrices, flat, in a precision."""
-    structure, values = real_parameters(ssm, valid)
-    flat = flatten_states(ssm, valid)
-    kind = jnp.complex128 if dtype == jnp.float64 else jnp.complex64
-    Lambda, B, C = (jnp.asarray(flat[key], kind) for key in ("Lambda", "B", "C"))
-    reverse = None if flat["C_reverse"] is None else jnp.asarray(flat["C_reverse"], kind)
-    return structure, Matrices(Lambda, B, C, reverse, jnp.asarray(values["D"], dtype))
-
-
-def _gradients(ssm: DiagonalSSM, valid: np.ndarray, found: Matrices) -> Gradients:
-    """Gradients of flat matrices in the shapes of the system; JAX's complex ones are conjugates of ours."""
-    s, n = ssm.systems, ssm.order
-    flat_states = flatten_states(ssm, valid)
-    places = flat_states["owner"], flat_states["slot"]
-
-    def placed(flat: Any, shape: tuple[int, ...], *, output: bool = False) -> np.ndarray:
-        full = np.zeros((s, n, *flat.shape[1:]), dtype=np.complex128)
-        full[places] = np.conj(np.asarray(flat))
-        return ssm.kappa * full.swapaxes(1, 2).reshape(shape) if output else full.reshape(shape)
-
-    D = np.asarray(found.D, dtype=np.float64)
-    if D.ndim == 1:
-        D = D.reshape(s, ssm.inputs, 1) * np.eye(ssm.inputs)
-    return Gradients(
-        placed(found.Lambda, ssm.Lambda.shape),
-        placed(found.B, ssm.B.shape),
-        placed(found.C, ssm.C.shape, output=True),
-        D.reshape(ssm.D.shape),
-        None if found.C_reverse is None else placed(found.C_reverse, ssm.C.shape, output=True),
-    )

@@ -16,19 +16,10 @@ from ..errors import ArgumentError
 from ..models import SSMModel, read
 from ..systems import DiagonalSSM
 from ._batches import Inputs
-from ._flat import real_parameters, system_of
+from ._flat import Parts, Structure, real_parameters, system_of
 from ._jax_layers import Matrices, matrices, respond, step
-from ._jax_network import (
-    JaxNetwork,
-    StandIn,
-    beside,
-    changed_layers,
-    dtype_of,
-    states_of,
-    told_by,
-    unchanged,
-    with_systems,
-)
+from ._jax_models import beside, filled, told_by, unchanged, with_systems
+from ._jax_network import JaxNetwork, StandIn
 
 Path = tuple[str | int, ...]
 
@@ -44,7 +35,7 @@ class NnxLayer(nnx.Module):
 
     Parameters
     ----------
-    ssm : DiagonalSSM
+    ssm : DiagonalSSM, or pair of Structure and parameters
         Causal or bidirectional; with leading axes the systems of a batch stand side by side, as in S4D.
     valid : ndarray, shape (s, n), bool, optional
         Which states of each system of a batch there are. By default those with an input and an output.
@@ -65,14 +56,14 @@ class NnxLayer(nnx.Module):
 
     def __init__(
         self,
-        ssm: DiagonalSSM,
+        ssm: DiagonalSSM | Parts,
         *,
         valid: np.ndarray | None = None,
         channels_first: bool = False,
         others: int = 0,
         dtype: Any = jnp.float32,
     ) -> None:
-        self.structure, values = real_parameters(ssm, valid)
+        self.structure, values = ssm if isinstance(ssm, tuple) else real_parameters(ssm, valid)
         self.channels_first, self.others = channels_first, others
         for name, value in values.items():
             setattr(self, name, nnx.Param(jnp.asarray(value, dtype)))
@@ -143,6 +134,8 @@ class NnxNetwork(JaxNetwork):
     As in `EquinoxNetwork`.
     """
 
+    framework = "nnx"
+
     def __init__(
         self,
         module: Any,
@@ -171,38 +164,33 @@ class NnxNetwork(JaxNetwork):
         module = _with(copy, self._places, {n: _Tap(_at(copy, p), n, stand_in) for n, p in self._places.items()})
         return module(*args, **kwargs) if self._run_module is None else self._run_module(module, *args, **kwargs)
 
-    def rebuild(self, model: SSMModel) -> Any:
-        """A copy of the module with trainable drop-in layers (`NnxLayer`) in place of those that `model` changed.
+    def placed(self, layers: Mapping[str, Parts], model: SSMModel) -> Any:
+        """See `JaxNetwork.placed`."""
+        new = {name: NnxLayer(parts, **self.options(name)) for name, parts in layers.items()}
+        return _with(nnx.clone(self.module), self._places, new)
 
-        Parameters
-        ----------
-        model : SSMModel
-            Of the layers of ``self.model``.
+    def arrays(self, live: Any) -> dict[str, np.ndarray]:
+        """See `JaxNetwork.arrays`."""
+        return {_name(path): value for path, value in _arrays(live).items()}
 
-        Returns
-        -------
-        flax.nnx.Module
-            `network` reads it again, as drop-in layers, or with ``model=self.model`` in the family of the original.
+    def replaced(self, live: Any) -> Mapping[str, Structure]:
+        """See `JaxNetwork.replaced`."""
+        return {name or ".": layer.structure for name, layer in _drop_ins(live).items()}
 
-        Raises
-        ------
-        UnknownLayerError
-        """
-        layers = {
-            name: NnxLayer(
-                model[name],
-                valid=states_of(model, name),
-                channels_first=self._channels_first,
-                others=self._others.get(name, 0),
-                dtype=dtype_of(self.base, name),
-            )
-            for name in changed_layers(self.base, model)
-        }
-        return _with(nnx.clone(self.module), self._places, layers)
+    def with_arrays(self, live: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """See `JaxNetwork.with_arrays`."""
+        module = nnx.clone(live)
+        state = nnx.state(module, _STORED)
+        nnx.replace_by_pure_dict(state, filled(nnx.to_pure_dict(state), arrays))
+        nnx.update(module, state)
+        return module
+
+
+_STORED = nnx.Any(nnx.Param, nnx.BatchStat)
 
 
 def _arrays(module: Any) -> dict[Path, np.ndarray]:
-    found = nnx.to_pure_dict(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
+    found = nnx.to_pure_dict(nnx.state(module, _STORED))
     arrays: dict[Path, np.ndarray] = {}
 
     def walk(node: Any, path: Path) -> None:
@@ -227,9 +215,7 @@ def _name(path: Path) -> str:
 def _model(module: Any, model: SSMModel | None, adapter: Adapter | None) -> SSMModel:
     """Model of a module: read from its arrays, or that which it was made from with the systems that it holds now."""
     params = {_name(path): value for path, value in _arrays(module).items()}
-    replaced = {
-        _name(tuple(map(_plain, path))): node for path, node in nnx.iter_graph(module) if isinstance(node, NnxLayer)
-    }
+    replaced = _drop_ins(module)
     if not replaced:
         return read(params, adapter=adapter) if model is None else model
     if model is None:  # the layers tell everything, as a model family of their own
@@ -238,6 +224,12 @@ def _model(module: Any, model: SSMModel | None, adapter: Adapter | None) -> SSMM
     around = unchanged(params, model, replaced)
     model = replace(model, params={**model.params, **around})
     return with_systems(model, {name: (layer.structure, layer.system()) for name, layer in replaced.items()})
+
+
+def _drop_ins(module: Any) -> dict[str, NnxLayer]:
+    """Drop-in layers of a module by name."""
+    nodes = nnx.iter_graph(module)
+    return {_name(tuple(map(_plain, path))): node for path, node in nodes if isinstance(node, NnxLayer)}
 
 
 def _place(paths: list[Path], name: str) -> Path:

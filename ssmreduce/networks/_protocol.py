@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from .._support.arguments import described
 from ..errors import ArgumentError
 from ..models import SSMModel
+from ..systems import DiagonalSSM
 
 NETWORK_ADVICE = "a network is needed: network(module), or network(function, model=model)"
 RECORD = "ssmreduce.record"
@@ -109,6 +110,21 @@ class Network(ABC):
         )
 
 
+def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
+    """Names of the layers whose system another model holds differently."""
+    for name in before:
+        after.require(name)
+        if not _equal(before[name], after[name]):
+            yield name
+
+
+def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
+    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
+        return False
+    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
+    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
+
+
 Claims = Callable[[Any], bool]
 _MAKERS: dict[str, tuple[Claims, Callable[..., Network]]] = {}
 
@@ -152,6 +168,8 @@ def network(obj: Any, **options: Any) -> Network:
         if options:
             raise ArgumentError(f"obj is a network already; give {', '.join(options)} where it is made")
         return obj
+    if isinstance(obj, type):
+        raise ArgumentError(f"obj is the class {obj.__name__}; give an object of it, with its trained weights")
     for claims, make in _MAKERS.values():
         if claims(obj):
             return make(obj, **options)

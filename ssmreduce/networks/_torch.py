@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +14,9 @@ from .._support.trees import flatten
 from ..adapters import Adapter
 from ..errors import ArgumentError, ArrayKindError, EvaluationError, MissingFlagError, SSMReduceError, UnknownLayerError
 from ..models import SSMModel, read
-from ..systems import DiagonalSSM
-from ._batches import Inputs, arguments, sequences_in, step_mask, take_sequences
-from ._protocol import RECORD, Gradients, Network, Pullback, register
+from ..realization import Realization
+from ._batches import Inputs, arguments, picked, sequences_in, step_mask, take_sequences
+from ._protocol import RECORD, Gradients, Network, Pullback, changed_layers, register
 
 _CHECKED = 4  # sequences on which the drop-ins are compared with the original
 
@@ -49,6 +49,20 @@ class TorchNetwork(Network):
         From what the module returns to one tensor (batch, ...), where it returns something else.
     channels_first : bool, optional
         Whether layers of an unknown class take (batch, width, L). By default told from the shapes of a batch.
+    layers : sequence of str, optional
+        Submodules of no known family that take and return (batch, L, width). Their impulse responses are measured and
+        realised (`realize`), and drop-in layers stand in their place, in a copy of the module.
+    batch : Any, optional
+        With `layers`: a real batch, on which each of them is checked to be linear, time invariant and causal. The
+        responses are measured over its length.
+    order : int, optional
+    tolerance : float, optional
+        With `layers`: as in `realize`; a tolerance of 1e-3 where neither is given.
+
+    Attributes
+    ----------
+    realizations : dict
+        Of the measured layers, name -> `Realization`, with its proven error.
 
     Raises
     ------
@@ -84,19 +98,46 @@ class TorchNetwork(Network):
         mask: int | str | Callable[[Any], Any] | None = None,
         output: Callable[[Any], Any] | None = None,
         channels_first: bool | None = None,
+        layers: Sequence[str] = (),
+        batch: Any = None,
+        order: int | None = None,
+        tolerance: float | None = None,
     ) -> None:
         from . import _torch_checks as checks
         from . import _torch_places as places
 
         checks.check_module(module)
-        self.module, self._inputs, self._mask, self._output = module, inputs, mask, output
+        self._inputs, self._mask, self._output = inputs, mask, output
+        self.realizations: dict[str, Realization] = {}
+        if layers:
+            module = self._measured(module, layers, batch, order, tolerance)
+        elif any(value is not None for value in (batch, order, tolerance)):
+            raise ArgumentError("batch, order and tolerance are for layers that are measured: give layers=... too")
+        self.module = module
         self.model = _read(module, adapter)
         self._places = {name: places.place_of(module, name, self.model.adapter, channels_first) for name in self.model}
         for name in self.model:
             checks.check_layer(places.submodule(module, name), name)
+            checks.check_kernel(self._places[name], self.model[name])
         checks.check_shared(module, self._places)
         shadow = places.shared_copy(module).eval()  # what is run; shared, with its state, by all networks of one module
         self._state: dict[str, Any] = {"shadow": shadow, "placed": None, "checked": False}
+
+    def _measured(
+        self, module: Any, layers: Sequence[str], batch: Any, order: int | None, tolerance: float | None
+    ) -> Any:
+        """The module with drop-ins for layers that can only be run."""
+        from ._torch_measured import measured
+
+        if isinstance(layers, str):
+            raise ArgumentError(f"layers is a list of names of submodules, such as layers=[{layers!r}]")
+        if batch is None:
+            raise ArgumentError("layers that are measured are checked on a real batch: give batch=...")
+        part = take_sequences(batch, np.arange(min(sequences_in(batch), _CHECKED)))
+        module, self.realizations = measured(
+            module, layers, lambda net: self._run(net, part), order=order, tolerance=tolerance
+        )
+        return module
 
     # ---------------------------------------------------------------- the protocol
 
@@ -131,6 +172,8 @@ class TorchNetwork(Network):
     def vjp(self, model: SSMModel, batch: Any) -> tuple[np.ndarray, Pullback]:
         """See `Network.vjp`."""
         torch = sys.modules["torch"]
+        if torch.is_inference_mode_enabled():
+            raise EvaluationError("there are no gradients inside torch.inference_mode(): leave it, or give finish=None")
         self.check(batch)
         self._place(model)
         leaves = {name: place.leaves(self._state["shadow"]) for name, place in self._places.items()}
@@ -167,7 +210,7 @@ class TorchNetwork(Network):
                 f"the network ({where}) failed when called with ({given}): {type(error).__name__}: {error}. "
                 "inputs=... says which elements of a batch it is called with"
             ) from error
-        z = z if self._output is None else self._output(z)
+        z = picked(self._output, z)
         if not isinstance(z, torch.Tensor):
             raise EvaluationError(
                 f"the network returns {described(z)}; give output=..., a function that picks one tensor (batch, ...) "
@@ -278,21 +321,6 @@ def _read(module: Any, adapter: Adapter | None) -> SSMModel:
         model = read(module, adapter=found)
     record = getattr(module, RECORD_ATTRIBUTE, None)
     return model if record is None else replace(model, metadata={**model.metadata, RECORD: record})
-
-
-def changed_layers(before: SSMModel, after: SSMModel) -> Iterator[str]:
-    """Names of the layers whose system another model holds differently."""
-    for name in before:
-        after.require(name)
-        if not _equal(before[name], after[name]):
-            yield name
-
-
-def _equal(a: DiagonalSSM, b: DiagonalSSM) -> bool:
-    if a.bidirectional != b.bidirectional or a.conj_sym != b.conj_sym:
-        return False
-    fields = ("Lambda", "B", "C", "D") + ("C_reverse",) * a.bidirectional
-    return all(np.array_equal(getattr(a, key), getattr(b, key)) for key in fields)
 
 
 def _host(tensor: Any) -> np.ndarray:

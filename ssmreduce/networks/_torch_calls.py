@@ -67,10 +67,7 @@ class KernelLayer(SSMLayer):
     def __init__(self, ssm: DiagonalSSM, **options: Any) -> None:
         super().__init__(ssm, **options)
         if ssm.inputs > 1 or ssm.bidirectional:
-            raise ArgumentError(
-                f"a convolution kernel is of causal systems of one input, not of {ssm!r}: give the parameters of the "
-                "layer to read, score and prune, which need no live network"
-            )
+            raise ArgumentError(f"a convolution kernel is of causal systems of one input, not of {ssm!r}")
         self.register_parameter("D", None)
 
     def channels(self, length: int) -> torch.Tensor:

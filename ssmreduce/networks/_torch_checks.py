@@ -11,7 +11,7 @@ import torch
 from .._support.arguments import described
 from .._support.trees import Params
 from ..adapters import ADAPTERS, S5, Adapter
-from ..errors import ArgumentError, EvaluationError
+from ..errors import ArgumentError, EvaluationError, NonFiniteError
 from ..models import SSMModel
 from ..responses import simulate
 from ..systems import DiagonalSSM
@@ -72,13 +72,29 @@ def check_layer(layer: Any, name: str) -> None:
             )
     if any(tensor.is_quantized for tensor in tensors):
         raise ArgumentError(f"layer {name!r} is quantised: reduce the network first and quantise the result")
+    if any(tensor.dtype in (torch.float16, torch.bfloat16, torch.complex32) for tensor in tensors):
+        raise ArgumentError(
+            f"layer {name!r} is in half precision, which poles near the unit circle do not survive: call float() on it "
+            "or on the module first, and use autocast for the rest of the network"
+        )
     devices = {str(tensor.device) for tensor in tensors}
     if len(devices) > 1:
         raise ArgumentError(f"the tensors of layer {name!r} are on {', '.join(sorted(devices))}; move it to one device")
 
 
+def check_kernel(place: Place, ssm: DiagonalSSM) -> None:
+    """Refuse kernels that no drop-in gives."""
+    if place.is_kernel and ssm.bidirectional:
+        raise ArgumentError(
+            f"layer {place.name!r} is bidirectional, and its reverse half begins one sample late, which drop-in layers "
+            "cannot do: its model can be scored, pruned, reduced and saved, but not run in the live network"
+        )
+
+
 def compare(place: Place, before: Recorded, after: Recorded, adapter: Any) -> None:
     """Raise where a drop-in of the full system computes something else than the layer itself."""
+    if not np.isfinite(before.u).all():
+        raise NonFiniteError(f"layer {place.name!r} is fed NaN or infinite values: look at the batch that is given")
     scale = float(np.abs(before.y).max())
     error = float(np.abs(after.y - before.y).max()) if after.y.shape == before.y.shape else np.inf
     if not error <= _TOLERANCE.get(place.dtype, _COARSE) * scale:
@@ -114,6 +130,7 @@ def told_adapter(module: Any, params: Params) -> Adapter | None:
     if not names or any(cls.find(params) for cls in ADAPTERS.values() if cls is not S5 and cls.detected):
         return None
     layer = submodule(module, names[0])
+    check_layer(layer, names[0])
     found = []
     for conj_sym, discretization in itertools.product((True, False), DISCRETIZATIONS):
         adapter = S5(conj_sym=conj_sym, discretization=discretization)

@@ -6,17 +6,21 @@ import numpy as np
 
 from .._support.arguments import positive_integer, random_numbers, real_number, require_kind
 from .._support.arrays import as_double
+from .._support.threads import for_each_part
 from ..errors import OptionError, ShapeError, UnattainableError
 from ..norms import peak_gain
 from ..systems import DiagonalSSM
 from ..systems._diagonalise import Eigensystem
-from ._bounds import fir_peak_gain
+from ._bounds import fir_peak_gain, fir_peak_gain_with_shift
 from ._hankel_matrix import HankelMatrix, leading_triplets
+from ._residues import fitted_residues
 
-NUMERICAL_ORDER = 1e-10  # sigma_n / sigma_1 below which a singular value is taken for rounding
+NUMERICAL_ORDER = 1e-10  # sigma_n / sigma_1 below which singular values are left out
+_ROUNDING = 1e-13  # below which they are taken for rounding: nothing was left out
 _FIRST = 32  # singular values computed at first where the order is not given
 _LEAST_POLE = 1e-6  # the scan form divides by the poles
 _LARGEST_POLE = 1.0 - 1e-9
+_ROOM = 2.0  # times the next singular value: errors above it are lowered by other residues
 _BLOCK = 256
 
 
@@ -40,7 +44,8 @@ class Realization:
     hankel_singular_values : array, shape (..., k), float64
         Of the section of the Hankel matrix that the samples fill, largest first; NaN where not computed.
     numerical : array of bool
-        The order was cut where singular values fall below 1e-10 of the largest.
+        The order is the numerical one: singular values between 1e-10 of the largest and rounding were left out, so that
+        what generated the kernel may have a higher order.
     moved : array of int64
         Poles that came out on or beyond the unit circle, or next to zero, and were moved off it.
     """
@@ -73,14 +78,19 @@ class _System:
     B: np.ndarray
     C: np.ndarray
     D: np.ndarray
-    order: int
-    moved: int
     error: float
     upper: float
+    order: int = 0
+    moved: int = 0
 
 
 def realize(
-    kernel: np.ndarray, *, order: int | None = None, tolerance: float | None = None, seed: int = 0
+    kernel: np.ndarray,
+    *,
+    order: int | None = None,
+    tolerance: float | None = None,
+    seed: int = 0,
+    threads: int | None = None,
 ) -> Realization:
     r"""Realise impulse responses as diagonal systems of low order.
 
@@ -100,6 +110,8 @@ def realize(
         order is taken, at which :math:`\sigma_n / \sigma_1` falls below 1e-10.
     seed : int, default 0
         Of the random start of the singular value decomposition.
+    threads : int, optional
+        Over which the kernels are shared out, by default as many as Numba uses. The result does not depend on them.
 
     Returns
     -------
@@ -108,7 +120,8 @@ def realize(
     Raises
     ------
     OptionError
-        An order that is not a positive integer, a tolerance that is not positive, or both.
+        An order that is not a positive integer, a tolerance that is not positive, or both; `threads` that are no
+        positive integer.
     ShapeError
         A kernel of another shape or of fewer than 4 samples.
     NonFiniteError
@@ -145,13 +158,20 @@ def realize(
     """
     samples, banked = _samples(kernel)
     order, tolerance = _options(order, tolerance)
-    random = random_numbers(seed)
-    sections, systems = [], []
-    for index, one in enumerate(samples):
-        section = _section(one, order, tolerance, random)
-        systems.append(_chosen(section, order, tolerance, index))
-        sections.append(replace(section, kernel=one[..., :0], U=one[..., :0], V=one[..., :0], shifted=one[..., :0]))
-    return _collected(sections, systems, samples.shape[-1], banked, order)
+    starts = random_numbers(seed).spawn(len(samples))
+    sections: dict[int, _Section] = {}
+    systems: dict[int, _System] = {}
+
+    def work(start: int, stop: int) -> None:
+        for index in range(start, stop):
+            section = _section(samples[index], order, tolerance, starts[index])
+            systems[index] = _chosen(section, order, tolerance, index)
+            nothing = section.kernel[..., :0]
+            sections[index] = replace(section, kernel=nothing, U=nothing, V=nothing, shifted=nothing)
+
+    for_each_part(work, len(samples), threads)
+    each = range(len(samples))
+    return _collected([sections[i] for i in each], [systems[i] for i in each], samples.shape[-1], banked)
 
 
 def _samples(kernel: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -211,9 +231,23 @@ def _chosen(section: _Section, order: int | None, tolerance: float | None, index
 
 
 def _system(section: _Section, order: int) -> _System:
-    """Balanced realisation of an order, diagonalised, in scan form."""
+    """System of an order: the balanced one, or one with its poles and better residues where there is room for it."""
     kernel = section.kernel
-    p, m = kernel.shape[:2]
+    poles, B, C, moved = _balanced(section, order)
+    system = _measured(kernel, poles, B, C, kernel[..., 0] - 2.0 * (C @ B).real)
+    floor = section.values[order] if order < len(section.values) else 0.0
+    room = floor > _ROUNDING * section.values[0] and system.upper > _ROOM * floor
+    candidates = [system]
+    if poles.size and kernel.shape[:2] == (1, 1) and (moved or room):
+        unit = np.ones((poles.size, 1), dtype=complex)
+        fits = fitted_residues(kernel[0, 0], poles)
+        candidates += [_measured(kernel, poles, unit, C[None], np.full((1, 1), D)) for C, D in fits]
+    return replace(min(candidates, key=lambda candidate: candidate.upper), order=order, moved=moved)
+
+
+def _balanced(section: _Section, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Poles, B and C of the balanced realisation in scan form, one state a pair, and how many poles were moved."""
+    p, m = section.kernel.shape[:2]
     root = np.sqrt(section.values[:order])
     A = section.shifted[:order, :order] / root[:, None] / root
     poles, B, C = Eigensystem.of(A).states((section.V[:m, :order] * root).T, section.U[:p, :order] * root)
@@ -222,10 +256,14 @@ def _system(section: _Section, order: int) -> _System:
     moved = inside != size
     turn = np.where(size > 0.0, poles / np.where(size > 0.0, size, 1.0), 1.0)
     poles = np.where(moved, inside * turn, poles)
-    C = C / poles
-    D = kernel[..., 0] - 2.0 * (C @ B).real
-    lower, upper = fir_peak_gain(kernel - _response(poles, B, C, D, kernel.shape[-1]))
-    return _System(poles, B, C, D, order, int(moved.sum()), lower, upper)
+    return poles, B, C / poles, int(moved.sum())
+
+
+def _measured(kernel: np.ndarray, poles: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> _System:
+    """The system with the best D and the bracket of its peak error."""
+    error = kernel - _response(poles, B, C, D, kernel.shape[-1])
+    shift, lower, upper = fir_peak_gain_with_shift(error)
+    return _System(poles, B, C, D + shift, lower, upper)
 
 
 def _response(poles: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, length: int) -> np.ndarray:
@@ -241,9 +279,7 @@ def _response(poles: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, le
     return response
 
 
-def _collected(
-    sections: list[_Section], systems: list[_System], length: int, banked: bool, order: int | None
-) -> Realization:
+def _collected(sections: list[_Section], systems: list[_System], length: int, banked: bool) -> Realization:
     """One batch of all systems."""
     stored = max(1, *(len(s.Lambda) for s in systems)) if systems else 1
 
@@ -264,7 +300,7 @@ def _collected(
     )
     most = max(len(s.values) for s in sections)
     values = stack([np.pad(s.values, (0, most - len(s.values)), constant_values=np.nan) for s in sections])
-    cut = [s.rank < len(s.values) and y.order == s.rank for s, y in zip(sections, systems, strict=True)]
+    cut = [y.order == s.rank and _left_out(s) for s, y in zip(sections, systems, strict=True)]
     return Realization(
         ssm,
         stack([s.order for s in systems]),
@@ -275,6 +311,11 @@ def _collected(
         stack(cut),
         stack([s.moved for s in systems]),
     )
+
+
+def _left_out(section: _Section) -> bool:
+    """Whether singular values above rounding lie below those that count."""
+    return section.rank < len(section.values) and bool(section.values[section.rank] > _ROUNDING * section.values[0])
 
 
 def _tail(ssm: DiagonalSSM, length: int) -> np.ndarray:

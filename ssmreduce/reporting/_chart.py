@@ -9,10 +9,10 @@ import numpy as np
 from .._support.html import Html, escaped, tag
 
 _WIDTH, _HEIGHT = 360, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 8, 36
 _DECADES = 12  # of a logarithmic axis, at most
-_LONGEST = 160  # points of a line
-COLOURS = 6  # of the style sheet
+_LONGEST = 120  # points of a line
+_COLOURS = 6  # of the style sheet, beside that of the original
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,11 @@ class Line:
     y: np.ndarray
     colour: int
     bound: float | None = None
+
+    @property
+    def style(self) -> str:
+        """Class of its colour: 0 is the original's, the others come again after the last one."""
+        return f"c{(self.colour - 1) % _COLOURS + 1 if self.colour else 0}"
 
 
 class _Axis:
@@ -67,24 +72,28 @@ def chart(
     """A chart with a list of its lines; `about` says in words what a reader without eyes needs."""
     drawn = [(line, *_clean(line, x_log, y_log)) for line in lines]
     xs = np.concatenate([x for _, x, _ in drawn])
-    ys = np.concatenate([y for *_, y in drawn] + [[line.bound] for line in lines if _is_level(line, y_log)])
+    ys = np.concatenate(
+        [y for *_, y in drawn] + [[level] for line in lines if (level := _level(line, y_log)) is not None]
+    )
     if not xs.size:
         return tag("p", "There is nothing to draw.", class_="none")
     x_axis = _Axis(xs.min(), xs.max(), _LEFT, _WIDTH - _RIGHT, log=x_log)
     y_axis = _Axis(ys.min(), ys.max(), _HEIGHT - _BOTTOM, _TOP, log=y_log)
     parts = [_frame(x_axis, y_axis, xlabel, ylabel)]
     for line, x, y in drawn:
-        points = " ".join(f"{a:.4g} {b:.4g}" for a, b in zip(x_axis(x), y_axis(y), strict=True))
-        parts.append(f'<path class="line c{line.colour % (COLOURS + 1)}" d="M{points}"/>' if x.size else "")
-        if _is_level(line, y_log):
-            level = f"M{_LEFT} {y_axis(line.bound):.4g}H{_WIDTH - _RIGHT}"
-            parts.append(f'<path class="line bound c{line.colour % (COLOURS + 1)}" d="{level}"/>')
+        points = " ".join(f"{a:.1f} {b:.1f}" for a, b in zip(x_axis(x), y_axis(y), strict=True))
+        parts.append(f'<path class="line {line.style}" d="M{points}"/>' if x.size else "")
+        if (level := _level(line, y_log)) is not None:
+            across = f"M{_LEFT} {y_axis(level):.4g}H{_WIDTH - _RIGHT}"
+            parts.append(f'<path class="line bound {line.style}" d="{across}"/>')
     svg = tag("svg", Html("".join(parts)), viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=about)
     return Html(_key(lines, y_log) + svg)
 
 
-def _is_level(line: Line, log: bool) -> bool:
-    return line.bound is not None and math.isfinite(line.bound) and (line.bound > 0 or not log)
+def _level(line: Line, log: bool) -> float | None:
+    """The bound of a line, where it can be drawn."""
+    good = line.bound is not None and math.isfinite(line.bound) and (line.bound > 0 or not log)
+    return line.bound if good else None
 
 
 def _clean(line: Line, x_log: bool, y_log: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -108,9 +117,9 @@ def _frame(x_axis: _Axis, y_axis: _Axis, xlabel: str, ylabel: str) -> str:
         at = f"{x_axis(value):.4g}"
         parts.append(f'<path class="grid" d="M{at} {_TOP}V{bottom}"/><text x="{at}" y="{bottom + 13}">{text}</text>')
     for value, text in y_axis.ticks():
-        at = float(y_axis(value))
-        parts.append(f'<path class="grid" d="M{_LEFT} {at:.4g}H{right}"/>')
-        parts.append(f'<text class="end" x="{_LEFT - 4}" y="{at + 3.5:.4g}">{text}</text>')
+        height = float(y_axis(value))
+        parts.append(f'<path class="grid" d="M{_LEFT} {height:.4g}H{right}"/>')
+        parts.append(f'<text class="end" x="{_LEFT - 4}" y="{height + 3.5:.4g}">{text}</text>')
     parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 6}">{escaped(xlabel)}</text>')
     turned = f"translate(11 {(_TOP + bottom) / 2}) rotate(-90)"
     parts.append(f'<text transform="{turned}">{escaped(ylabel)}</text>')
@@ -119,11 +128,9 @@ def _frame(x_axis: _Axis, y_axis: _Axis, xlabel: str, ylabel: str) -> str:
 
 def _key(lines: Sequence[Line], log: bool) -> Html:
     """What the colours stand for."""
-    items = []
-    for line in lines:
-        items.append(tag("li", line.label, class_=f"c{line.colour % (COLOURS + 1)}"))
-        if _is_level(line, log):
-            items.append(tag("li", "proven bound", class_=f"bound c{line.colour % (COLOURS + 1)}"))
+    items = [tag("li", line.label, class_=line.style) for line in lines]
+    if any(_level(line, log) is not None for line in lines):
+        items.append(tag("li", "proven bounds", class_="bound"))
     return tag("ul", *items, class_="key")
 
 

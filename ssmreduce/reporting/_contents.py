@@ -1,10 +1,11 @@
 """What a page is made of, and how its numbers are written."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._support.html import Html, tag
+from .._support.html import Html, escaped, tag
 from ..evaluation import Comparison, Inspection, Sweep
 from ..models import SSMModel
 from ._layers import LayerNumbers
@@ -58,6 +59,11 @@ def number(value: float | None, form: str = ".3g") -> str:
 def percent(value: float | None) -> str:
     """A share as text."""
     return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def breakable(name: str) -> Html:
+    """The name of a layer, which may go on in a new line after a dot or a slash."""
+    return Html(re.sub(r"([./])", r"\1<wbr>", escaped(name)))
 
 
 def scrolled(table: Html, about: str) -> Html:

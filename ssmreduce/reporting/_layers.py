@@ -12,9 +12,10 @@ from ..responses._gains import frequencies, singular_values
 from ..selection import LayerPath
 from ..selection._scores import CRITERIA
 from ..systems import DiagonalSSM, error_system
+from ..systems._systems import on_host
 
-SHOWN_CRITERIA = ("hinf", "h2", "magnitude")
-_WORK = 2e12  # floating point operations of all gain curves together: minutes
+SHOWN_CRITERIA = {"H-infinity": "hinf", "H2": "h2", "magnitude": "magnitude"}
+_WORK = 5e11  # floating point operations of all gain curves together: about a minute
 _LEAST = 16  # frequencies of a gain curve that is worth drawing
 _ENTRIES = 4e6  # of the responses that are held at once
 _HANKEL = 512  # states beyond which singular values are shown only where the certificates have computed them
@@ -52,15 +53,15 @@ class LayerNumbers:
 
 def poles_of(model: SSMModel, name: str) -> np.ndarray:
     """Poles of the states that are left."""
-    return model[name].Lambda.ravel()[model.state_index(name)[1].ravel()]
+    return on_host(model[name]).Lambda.ravel()[model.state_index(name)[1].ravel()]
 
 
 def layer_numbers(
     model: SSMModel, name: str, candidates: Mapping[str, SSMModel], original: Original, path: LayerPath | None
 ) -> LayerNumbers:
     """Everything that is drawn of a layer."""
-    ssm, left = model[name], model.state_index(name)[1].ravel()
-    importance = {label: np.asarray(CRITERIA[label](ssm)).ravel()[left] for label in SHOWN_CRITERIA}
+    ssm, left = on_host(model[name]), model.state_index(name)[1].ravel()
+    importance = {label: CRITERIA[key](ssm).ravel()[left] for label, key in SHOWN_CRITERIA.items()}
     others = {label: candidate[name] for label, candidate in candidates.items()}
     omega = _grid(ssm, _count(ssm, len(model) * (1 + len(others))))
     return LayerNumbers(

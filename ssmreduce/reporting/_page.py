@@ -68,7 +68,7 @@ def _layers(contents: Contents, room: int) -> Html:
         "section",
         tag("h2", "Layers", id="layers"),
         _controls(contents.leaving, list(contents.candidates)),
-        Html("<noscript><p>The slider and the poles need JavaScript; the tables do not.</p></noscript>"),
+        Html("<noscript><p>The drawings of the poles need JavaScript; the tables do not.</p></noscript>"),
         *(
             Html(section.replace("<details ", "<details open ", 1)) if not i else section
             for i, section in enumerate(sections)
@@ -83,7 +83,7 @@ def _controls(leaving: Mapping[str, Leaving], labels: list[str]) -> Html:
     parts = []
     if leaving:
         most = len(RATIOS) - 1
-        slider = Html(f'<input id="ratio" type="range" min="0" max="{most}" step="1" value="{most // 2}">')
+        slider = Html(f'<input id="ratio" type="range" min="0" max="{most}" step="1" value="8">')
         options = [tag("option", method, value=method.lower()) for method in leaving]
         parts.append(tag("label", "States dropped", slider))
         parts.append(tag("label", "by", tag("select", *options, id="method")))

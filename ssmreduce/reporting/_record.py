@@ -28,7 +28,10 @@ def told(model: SSMModel) -> dict[str, str]:
     """What a model holds of its past: its record, the text of its file, and the layers that were changed."""
     found: dict[str, Any] = {"adapter": repr(model.adapter)}
     for key, value in model.metadata.items():
-        found |= _record(value) if key == RECORD else {key: value}
+        if key != "ssmreduce.adapter":  # which the adapter's text says
+            found |= _record(value) if key == RECORD else {key: value}
+    if model.keep:
+        found["layers pruned"] = ", ".join(name for name in model if name in model.keep)
     if model.refitted:
         found["layers refitted"] = ", ".join(sorted(model.refitted))
     if model.systems:

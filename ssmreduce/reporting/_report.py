@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._support.arguments import require_kind, require_path
+from .._support.arguments import described, positive_integer, require_kind, require_path
 from .._support.whole import write_whole
 from ..calibration import Calibration
 from ..errors import ArgumentError, OptionError
@@ -117,9 +117,9 @@ def report(
     Raises
     ------
     ArgumentError
-        A comparison of other models; anything but a `Sweep` or a `Calibration` where one is needed.
+        A comparison of other models; anything but a `Sweep`, a `Calibration` or a list of layers where one is needed.
     OptionError
-        Options of `compare` beside a comparison, or without candidates.
+        Options of `compare` beside a comparison, or without candidates; a length that is no positive integer.
     UnknownLayerError
         A name that the model does not have.
     SSMReduceError
@@ -140,19 +140,19 @@ def report(
     >>> made.html[:15], len(made.html) < 1_500_000
     ('<!DOCTYPE html>', True)
     """
-    candidates = dict(candidates or {})
+    candidates = {} if candidates is None else candidates
+    require_kind(candidates, Mapping, "candidates", "label -> reduced model is needed")
     _check(sweep, calibration, comparison, bool(candidates), options)
+    length = positive_integer(length, "length")
     inspection = inspect(model)
-    names = list(model) if layers is None else list(layers)
-    for name in names:
-        model.require(name)
+    names = _names(model, layers)
     originals = {name: Original(ssm) for name, ssm in model.items()}
     if comparison is not None:
         _require_same(comparison, model, candidates)
     elif candidates:
         comparison = compare(model, candidates, certificates=False, length=length, seed=seed, **options)
         if certificates:
-            comparison = certified(comparison, candidates, originals, progress)
+            comparison = certified(comparison, model, candidates, originals, progress)
     path = None if calibration is None else elimination_path(model, calibration)
     numbers = {
         name: layer_numbers(model, name, candidates, originals[name], None if path is None else path[name])
@@ -173,6 +173,18 @@ def report(
         leaving=leaving_by_method(model, path),
     )
     return HTMLReport(page(contents), comparison)
+
+
+def _names(model: SSMModel, layers: Iterable[str] | None) -> list[str]:
+    """Layers that get a section."""
+    if layers is None:
+        return list(model)
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        raise ArgumentError(f"layers is {described(layers)}; give a list of names")
+    names = list(layers)
+    for name in names:
+        model.require(name)
+    return names
 
 
 def _check(sweep: Any, calibration: Any, comparison: Any, candidates: bool, options: Mapping[str, Any]) -> None:

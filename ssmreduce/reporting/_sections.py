@@ -60,13 +60,15 @@ def _poles(contents: Contents, name: str, numbers: LayerNumbers) -> Html:
     key = [tag("li", "stays", class_="dot"), tag("li", "leaves", class_="ring"), tag("li", "candidate", class_="cross")]
     picture = Html(tag("ul", *key, class_="key") + unit_circle(**data))
     few = f"{drawn.size:,} of {numbers.poles.size:,} poles are drawn, evenly from strong to weak. "
-    note = (few if drawn.size < numbers.poles.size else "") + "Lower poles are drawn in the upper half."
+    note = (
+        few if drawn.size < numbers.poles.size else ""
+    ) + "Poles of the lower half plane are drawn in the upper half."
     tables = [_strongest(numbers)] + ([_stay(contents, name)] if contents.leaving else [])
     return _figure("Poles", picture, Html("".join(tables)), note)
 
 
 def _ranking(numbers: LayerNumbers) -> np.ndarray:
-    return np.argsort(-numbers.importance["hinf"], kind="stable")
+    return np.argsort(-numbers.importance["H-infinity"], kind="stable")
 
 
 def _drawn(numbers: LayerNumbers, cap: int) -> np.ndarray:
@@ -86,7 +88,11 @@ def _strongest(numbers: LayerNumbers) -> Html:
         pole = numbers.poles[i]
         values = (number(values[i]) for values in numbers.importance.values())
         rows.append([str(i), number(float(one_minus_abs(pole))), number(abs(np.angle(pole))), *values])
-    return html_table(["state", "1 - |λ|", "angle (rad)", *numbers.importance], rows, "the strongest states")
+    return html_table(
+        ["state", tag("span", "1 − |λ|", class_="whole"), "angle (rad)", *numbers.importance],
+        rows,
+        "the strongest states",
+    )
 
 
 def _stay(contents: Contents, name: str) -> Html:

@@ -9,7 +9,7 @@ from .._support.html import Html, html_row, html_table, tag
 from ..evaluation import Sweep
 from ..evaluation._compare import ComparisonRow, LayerComparison
 from ._chart import Line, chart
-from ._contents import Contents, counted, number, percent, scrolled
+from ._contents import Contents, breakable, counted, number, percent, scrolled
 from ._record import environment, told
 
 _PRINTED = 12  # layers on paper
@@ -24,9 +24,9 @@ def summary(contents: Contents) -> Html:
         base, *others = contents.comparison.rows
         cards = [_card(contents, base, row, i) for i, row in enumerate(others, start=1)]
     timed = (
-        f"The time is that of all layers on one sequence of {counted(contents.length, 'step')} in single precision, "
-        "the median of several rounds on this machine, without the network around them. Sizes are those of the "
-        "compact arrays."
+        f"The time is that of all layers on one sequence of {counted(contents.length, 'step')} in single precision, on "
+        "one thread, the best of several rounds on this machine, without the network around them. Sizes are those of "
+        "the compact arrays."
     )
     return tag(
         "section",
@@ -40,7 +40,8 @@ def summary(contents: Contents) -> Html:
 def _card(contents: Contents, base: ComparisonRow, row: ComparisonRow, place: int) -> Html:
     heading = tag("h3", row.label, id=f"card-{place}")
     table = html_table(["", "base", "reduced", "change"], _quantities(contents, base, row))
-    return tag("article", heading, table, *_certificate(row), class_="card", aria_labelledby=f"card-{place}")
+    saved = scrolled(table, f"what {row.label} saves")
+    return tag("article", heading, saved, *_certificate(row), class_="card", aria_labelledby=f"card-{place}")
 
 
 def _quantities(contents: Contents, base: ComparisonRow | None, row: ComparisonRow | None) -> Iterable[list[str]]:
@@ -48,9 +49,9 @@ def _quantities(contents: Contents, base: ComparisonRow | None, row: ComparisonR
     inspection, label = contents.inspection, "" if row is None else row.label
     states = sum(layer.states for layer in inspection.layers)
     pairs: list[tuple[str, float | None, float | None, Callable]] = [
-        ("states", states, row and row.states, "{:,}".format),
-        ("stored values", inspection.stored_values, row and row.stored_values, "{:,}".format),
-        ("size", inspection.stored_bytes, row and row.stored_bytes, _bytes),
+        ("states", states, None if row is None else row.states, "{:,}".format),
+        ("stored values", inspection.stored_values, None if row is None else row.stored_values, "{:,}".format),
+        ("size", inspection.stored_bytes, None if row is None else row.stored_bytes, _bytes),
     ]
     for name, before, after, form in pairs:
         change = "–" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
@@ -92,27 +93,27 @@ def _certificate(row: ComparisonRow) -> list[Html]:
         rows.append(_worst("H2 error", certified, lambda layer: layer.h2_error))
         rows.append(_worst("peak error over the least possible", certified, lambda layer: layer.multiple, "≤ "))
     title = "Certificate: the worst layer" if certified else "The worst layer, without a certificate"
-    return [tag("h4", title), html_table(["relative", "largest", "layer"], rows)]
+    return [tag("h4", title), scrolled(html_table(["relative", "largest", "layer"], rows), f"errors of {row.label}")]
 
 
 def _worst(
     name: str, layers: Iterable[LayerComparison], value: Callable[[LayerComparison], float], sign: str = ""
-) -> list[str]:
+) -> list[object]:
     layers = [layer for layer in layers if not np.isnan(value(layer))]
     if not layers:
         return [name, "–", "–"]
     worst = max(layers, key=value)
-    return [name, sign + number(value(worst)), worst.name]
+    return [name, sign + number(value(worst)), breakable(worst.name)]
 
 
 def at_a_glance(contents: Contents) -> Html:
     """One row a layer: states, those that stay at the slider, and every candidate."""
     candidates = [] if contents.comparison is None else contents.comparison.rows[1:]
-    headings: list[object] = ["layer", "states", "slowest pole, 1 - |λ|", "unstable"]
+    headings: list[object] = ["layer", "states", tag("span", "least 1 − |λ|", class_="whole"), "unstable"]
     if contents.leaving:
         headings.append(tag("span", "stay at the slider", class_="screen"))
-    for row in candidates:
-        headings += [f"{row.label}: states", "output error", "proven peak error"]
+    groups = [("original", len(headings)), *((row.label, 3) for row in candidates)]
+    headings += ["states", "output error", "proven peak error"] * len(candidates)
     rows = [
         html_row(_glance(contents, i, candidates), class_="more" if i >= _PRINTED else None)
         for i in range(len(contents.inspection.layers))
@@ -121,7 +122,7 @@ def at_a_glance(contents: Contents) -> Html:
     return tag(
         "section",
         tag("h2", "Layers at a glance", id="glance"),
-        scrolled(html_table(headings, rows), "layers at a glance"),
+        scrolled(html_table(headings, rows, groups=groups), "layers at a glance"),
         tag("p", *_explained(contents), class_="soft"),
         tag("p", note, class_="soft") if note else "",
         aria_labelledby="glance",
@@ -189,8 +190,11 @@ def record(contents: Contents) -> Html:
     """Versions, seeds, the command, and what the models say of themselves."""
     made = {"command": contents.command, **environment(), "seed": str(contents.seed)}
     parts = [tag("h2", "What made this report", id="record"), _facts(made, "this report")]
-    for label, model in {"original": contents.model, **contents.candidates}.items():
-        parts.append(_facts(told(model), label))
+    original = told(contents.model)
+    parts.append(_facts(original, "original"))
+    for label, model in contents.candidates.items():
+        facts = {key: value for key, value in told(model).items() if original.get(key) != value}
+        parts.append(_facts(facts or {"record": "as the original"}, label))
     return tag("section", *parts, aria_labelledby="record")
 
 

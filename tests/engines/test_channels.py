@@ -249,7 +249,7 @@ from ssmreduce.engines.numba import _channels_loops as _siso
 ssm = sr.DiagonalSSM(np.full((3, 2), 0.5), np.ones((3, 2, 1)), np.ones((3, 1, 2)), np.ones((3, 1, 1)))
 for dtype in (np.float32, np.float64):
     assert sr.simulate(ssm, np.ones((9, 3), dtype))[1, 0] == 4.0
-stats = _siso.respond_in_blocks.stats
+stats = _siso.respond.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 

@@ -6,9 +6,10 @@ from support.oracles import complex_normal
 
 from ssmreduce.engines import _reference
 from ssmreduce.engines.numba import _engine as _numba
+from ssmreduce.engines.numba import _scan_loops
 from ssmreduce.engines.numba._scan_ir import CHAINS, WIDTH
 
-TILE = _numba._TILE
+TILE = _scan_loops._TILE
 
 
 @pytest.mark.parametrize("kind", [np.complex64, np.complex128])

@@ -94,7 +94,7 @@ def test_against_loops(rng, path, small_chunks, dtype, form, rows, length, n, m,
     if form != "causal":
         starts |= {"state_reverse": complex_normal(rng, rows, n), "strict_reverse": form == "strict"}
     chunk = simulate_chunk(ssm, u, **starts)
-    assert isinstance(prepared(ssm, u), _tiles.Tiles if path else BlockedProducts)
+    assert isinstance(prepared(ssm, u), _tiles.Wide if path else BlockedProducts)
     assert chunk.output.dtype == dtype
     starts["strict"] = starts.pop("strict_reverse", False)
     names = ("state", "state_reverse")
@@ -204,7 +204,7 @@ def test_several_wide_systems(rng, path, dtype):
     ssm = random_ssm(rng, 48, 64, 64, batch=(3,), bidirectional=True, radius=(0.3, 1.02))
     u = np.asfortranarray(rng.normal(size=(2, 30, 192)).astype(dtype))[:, ::-1]
     actual = simulate_chunk(ssm, u, threads=2)
-    assert isinstance(prepared(ssm, u), _tiles.Tiles if path else BlockedProducts)
+    assert isinstance(prepared(ssm, u), _tiles.Wide if path else BlockedProducts)
     assert_chunk(actual, simulate_chunk(rounded(ssm, dtype), u.astype(float), engine="reference"), TOLERANCE[dtype])
 
 
@@ -212,7 +212,7 @@ def test_what_tiles_would_waste_goes_to_products(rng, monkeypatch):
     monkeypatch.setattr(_host, "registers", lambda: PATHS["avx512"])
     many, one = random_ssm(rng, 4, 2, 2, batch=(8,)), random_ssm(rng, 1, 2, 2)
     assert isinstance(prepared(many, rng.normal(size=(5, 16))), BlockedProducts)
-    assert isinstance(prepared(one, rng.normal(size=(5, 2))), _tiles.Tiles)
+    assert isinstance(prepared(one, rng.normal(size=(5, 2))), _tiles.Wide)
 
 
 @DTYPES
@@ -222,7 +222,7 @@ def test_input_that_is_not_finite(rng, small_chunks, dtype, value, threads):
     ssm, u = random_ssm(rng, 20, 3, 3), np.full((1, 40, 3), np.finfo(dtype).max, dtype)
     with np.errstate(all="ignore"):
         simulate(ssm, u, threads=threads)  # the largest numbers are welcome
-    assert isinstance(prepared(ssm, u), _tiles.Tiles)
+    assert isinstance(prepared(ssm, u), _tiles.Wide)
     for place in ((0, 0, 0), (0, 21, 1), (0, 39, 2)):
         bad = u.copy()
         bad[place] = value

@@ -16,7 +16,7 @@ import ssmreduce as sr
 from ssmreduce.calibration import load_calibration, save_calibration
 
 from . import hostile, inputs
-from .outcomes import BAD, FACTOR, LONGEST, SPARE, Tally, outcome
+from .outcomes import BAD, FACTOR, GOOD, LONGEST, SPARE, Tally, outcome
 
 SHARES = {"damaged": 0.55, "crafted": 0.27, "written": 0.13}
 """Of the whole count; what is left goes to the surroundings."""
@@ -103,6 +103,8 @@ def surroundings(tally, count, rng, folder, suffixes):
                 for _ in range(each):
                     limit = int(rng.integers(most))
                     tally.add((suffix, row), *outcome(lambda: attempt(place, suffix, limit)))  # noqa: B023
+        place, sizes = hostile.folder_of(folder, "disk"), rng.integers(1, 8000, each)
+        several(tally, (suffix, "disk full"), lambda: hostile.on_a_full_disk(place, suffix, sizes))  # noqa: B023
         place = hostile.folder_of(folder, "signals")
         for row, number in (("kill -9", signal.SIGKILL), ("interrupt", signal.SIGINT)):
             with tally.timed((suffix, row)):
@@ -120,7 +122,7 @@ def several(tally, row, attempt):
     """Count each of many outcomes that come at once."""
     with tally.timed(row):
         for said in attempt():
-            tally.add(row, said if said == "right" else "WRONG", said)
+            tally.add(row, said if said in GOOD else "WRONG", said)
 
 
 def main():

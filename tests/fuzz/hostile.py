@@ -22,7 +22,8 @@ from ssmreduce.models._checkpoints import read_file, write_file
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(["torch", "msgpack", "ssmreduce.models._checkpoints", "fuzz.hostile"])
-_NEW_PROCESS_NUMBERS = 0x20000000  # CLONE_NEWPID
+_NEW_PROCESS_NUMBERS, _NEW_MOUNTS = 0x20000000, 0x00020000  # CLONE_NEWPID, CLONE_NEWNS
+_PRIVATE = 0x4000 | 1 << 18  # MS_REC | MS_PRIVATE
 
 
 def saver(said, path, which, rounds, alike):
@@ -168,6 +169,39 @@ def with_little_room(folder, suffix, room):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
     return _under(resource.RLIMIT_FSIZE, limits, path, folder)
+
+
+def on_a_full_disk(folder, suffix, sizes):
+    """Outcomes of saves on a disk of 64 KiB; none where no disk can be mounted."""
+    heard, said = _FORKED.Pipe(duplex=False)
+    process = _FORKED.Process(target=small_disk, args=(said, folder, suffix, sizes))
+    process.start()
+    said.close()
+    words = list(everything(heard))
+    process.join()
+    return words
+
+
+def small_disk(said, folder, suffix, sizes):
+    """Save arrays of these sizes on a small disk that only this process sees; `said` hears what came of each."""
+    libc = ctypes.CDLL(None)
+    place = os.fsencode(folder)
+    if libc.unshare(_NEW_MOUNTS) or libc.mount(None, b"/", None, _PRIVATE, None):
+        return
+    if libc.mount(b"none", place, b"tmpfs", 0, b"size=64k"):
+        return
+    path, kept = folder / f"x{suffix}", None
+    for size in sizes:
+        try:
+            write_file(path, {"a": np.full(size, float(size))}, {})
+            outcome, kept = "right", size
+        except SSMReduceError:
+            outcome = "refused"
+        except Exception as error:
+            outcome = f"{type(error).__name__}: {error}"
+        if kept is not None and not np.array_equal(read_file(path)[0]["a"], np.full(kept, float(kept))):
+            outcome = "the old file has changed"
+        said.send((strangers(folder, suffix) or [outcome])[0])
 
 
 def with_few_descriptors(folder, suffix, spare):

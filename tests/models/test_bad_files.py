@@ -5,7 +5,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from support.files import LIBRARY, assert_nothing_but, assert_same_bits, every_suffix
+from support.files import LIBRARY, assert_nothing_but, every_suffix
+from support.oracles import assert_same_bits
 
 from ssmreduce.errors import CheckpointFormatError, MissingFileError, SSMReduceError, UnsafeFileError, WriteError
 from ssmreduce.models._checkpoints import read_file, write_file

@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from support.files import assert_nothing_but, assert_same_bits, every_suffix
+from support.files import assert_nothing_but, every_suffix
+from support.oracles import assert_same_bits
 
 from ssmreduce._support.trees import foreign_dtype
 from ssmreduce.models._checkpoints import read_file, write_file

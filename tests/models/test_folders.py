@@ -11,7 +11,7 @@ from support.paths import DATA
 
 import ssmreduce as sr
 from ssmreduce.adapters import S5, FlowState
-from ssmreduce.errors import CheckpointFormatError, MissingFileError, MissingFlagError
+from ssmreduce.errors import CheckpointFormatError, FileTooLargeError, MissingFileError, MissingFlagError
 
 INDEX = "model.safetensors.index.json"
 
@@ -186,3 +186,17 @@ def test_objects_in_other_files_are_refused_and_run_nothing(tmp_path, inside):
     with pytest.raises(sr.errors.UnsafeFileError, match="pickled objects beside tensors"):
         sr.load(tmp_path / "model.ckpt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_all_shards_share_one_budget(tmp_path, params):
+    shards(tmp_path, params, count=3)
+    size = sum(value.nbytes for value in params.values())
+    assert sr.load(tmp_path, max_bytes=size).params.keys() == params.keys()
+    with pytest.raises(FileTooLargeError, match="max_bytes allows"):
+        sr.load(tmp_path, max_bytes=size - 1)
+
+
+def test_an_index_that_is_nested_without_end(tmp_path):
+    (tmp_path / INDEX).write_text("[" * 100_000)
+    with pytest.raises(CheckpointFormatError, match="JSON"):
+        sr.load(tmp_path)

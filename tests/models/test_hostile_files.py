@@ -269,17 +269,22 @@ def test_remembered_adapters_that_nobody_wrote(text, tmp_path):
         sr.load(tmp_path / "x.safetensors")
 
 
-def test_messages_and_tables_hold_no_control_characters(tmp_path):
+@pytest.mark.parametrize(
+    "name", ["\x1b[2J\x9b31mX\x07", "[red]x[/red]", "[/red]", "a\u202eb\u200bc", "[link=x]y"], ids=ascii
+)
+def test_messages_and_tables_hold_names_as_text(name, tmp_path):
+    """No control characters, and no markup of rich."""
     import ssmreduce as sr
 
     layer = {"nu_log": np.zeros(3), "theta_log": np.zeros(3), "gamma_log": np.zeros(3), "D": np.ones(2)}
     layer |= {k: np.ones((3, 2)) for k in ("B_re", "B_im")} | {k: np.ones((2, 3)) for k in ("C_re", "C_im")}
-    name = "\x1b[2J\x9b31mX\x07"
     write_file(tmp_path / "x.npz", {f"{name}.{leaf}": value for leaf, value in layer.items()}, {})
     model = sr.load(tmp_path / "x.npz")
     assert list(model) == [name]
     with pytest.raises(SSMReduceError) as caught:
         model["other"]
-    for text in (str(sr.inspect(model)), str(caught.value), str(sr.compare(model, {"\x1b]0;": model}))):
+    found = sr.verify(model, np.eye(5, 2), np.ones((5, 2)), changes=1)
+    escaped = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    for text in (str(sr.inspect(model)), str(caught.value), str(sr.compare(model, {name: model})), str(found)):
         assert all(c.isprintable() or c == "\n" for c in text)
-        assert "\\x1b" in text
+        assert escaped in text

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from support.families import CASES, LAYER, N
-from support.files import assert_nothing_but, assert_same_bits, every_suffix
+from support.files import assert_nothing_but, every_suffix
+from support.oracles import assert_same_bits
 
 import ssmreduce as sr
 from ssmreduce._support.trees import foreign_dtype

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.files import assert_same_bits
+from support.oracles import assert_same_bits
 
 from ssmreduce._support.trees import flatten, foreign_dtype, foreign_name, unflatten
 from ssmreduce.errors import CheckpointFormatError

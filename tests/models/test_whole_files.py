@@ -1,20 +1,23 @@
 """Writing under attack: threads, killed processes, odd targets, permissions, damage between writing and renaming."""
 
+import errno
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from support.files import assert_nothing_but, assert_same_bits, every_suffix
+from support.files import assert_nothing_but, every_suffix
+from support.oracles import assert_same_bits
 
 from ssmreduce._support import whole
 from ssmreduce.errors import CheckpointFormatError, WriteError
-from ssmreduce.models import _npz
+from ssmreduce.models import _checkpoints, _npz
 from ssmreduce.models._checkpoints import read_file, write_file
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
@@ -92,6 +95,34 @@ def test_file_and_directory_are_brought_to_the_disk(tmp_path, monkeypatch):
     assert synced == [stat.S_IFREG] + [stat.S_IFDIR] * (os.name == "posix")
 
 
+@pytest.mark.parametrize("no_thread", [False, True])
+def test_a_disk_that_fails_keeps_the_old_file(no_thread, tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"before")
+
+    def failing(handle):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    if no_thread:
+        monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(WriteError, match="Input/output error"):
+        whole.write_whole(tmp_path / "x", lambda file: file.write(b"after"))
+    assert_nothing_but(tmp_path, "x")
+    assert (tmp_path / "x").read_bytes() == b"before"
+
+
+def test_a_file_is_written_where_no_thread_can_be_started(tmp_path, monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    write_file(tmp_path / "x.npz", {"a": np.ones(3)}, {})
+    assert_same_bits(read_file(tmp_path / "x.npz")[0]["a"], np.ones(3))
+
+
 @posix
 @pytest.mark.parametrize("kind", ["pipe", "device", "loop"])
 def test_only_regular_files_are_replaced(kind, tmp_path):
@@ -166,19 +197,18 @@ def test_what_was_written_is_read_back_before_it_is_renamed(suffix, damage, tmp_
     path, array = tmp_path / f"x{suffix}", np.arange(5000.0)
     write_file(path, {"a": np.ones(2)}, {})
     before = path.read_bytes()
-    replace = os.fsync
+    read_back = _checkpoints._read_back
 
-    def failing_disk(handle):
-        if stat.S_ISREG(os.fstat(handle).st_mode):
-            if damage == "cut":
-                os.truncate(handle, os.fstat(handle).st_size - 1)
-            else:
-                content = os.pread(handle, os.fstat(handle).st_size, 0)
-                place = content.index(array[2500:2502].tobytes())
-                os.pwrite(handle, bytes([content[place] ^ 1]), place)
-        replace(handle)
+    def damaged(path, temporary, check):
+        content = bytearray(temporary.read_bytes())
+        if damage == "cut":
+            del content[-1]
+        else:
+            content[content.index(array[2500:2502].tobytes())] ^= 1
+        temporary.write_bytes(content)
+        read_back(path, temporary, check)
 
-    monkeypatch.setattr(os, "fsync", failing_disk)
+    monkeypatch.setattr(_checkpoints, "_read_back", damaged)
     with pytest.raises(WriteError, match="read back"):
         write_file(path, {"a": array}, {})
     assert path.read_bytes() == before

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.digits import digits
 
 import ssmreduce as sr
 
@@ -17,16 +18,6 @@ def test_the_page_runs():
     found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted > 30
     assert found.failed == 0
-
-
-def digits():
-    """Training and test sequences of the shipped model, split as it was trained."""
-    datasets, selection = pytest.importorskip("sklearn.datasets"), pytest.importorskip("sklearn.model_selection")
-    data = datasets.load_digits()
-    x, y = (data.images.reshape(-1, 64, 1) / 16).astype(np.float32), data.target
-    x, x_test, y, y_test = selection.train_test_split(x, y, test_size=360, stratify=y, random_state=0)
-    x, _, y, _ = selection.train_test_split(x, y, test_size=144, stratify=y, random_state=0)
-    return x, y, x_test, y_test
 
 
 @pytest.mark.slow

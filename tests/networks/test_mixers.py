@@ -11,6 +11,7 @@ from ssmreduce import networks
 from ssmreduce.adapters import MambaAdapter, mamba_adapter
 from ssmreduce.errors import (
     CheckpointFormatError,
+    FileTooLargeError,
     IncompleteLayerError,
     MissingFileError,
     NotCausalError,
@@ -26,6 +27,7 @@ from ssmreduce.networks import (
     selective_mixers,
     walk,
 )
+from ssmreduce.networks._folders import KEY
 from ssmreduce.selective import random_layer, run, simulate, take_states
 
 torch = pytest.importorskip("torch")
@@ -203,6 +205,45 @@ def test_a_folder_of_drop_in_mixers(kind, change, tmp_path):
     torch.testing.assert_close(outputs(loaded, tokens()), outputs(small, tokens()))
 
 
+def spoil_weight(folder):
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-5] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def change_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def spoil_description(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for entry in config[KEY].values():
+        entry["arrays"]["A_log"] = [10**12]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("stock", [True, False])
+def test_folders_are_verified_and_limited(stock, tmp_path):
+    model = network("mamba2")
+    small = model if stock else dropped_in(model, rotated)
+    assert save_selective(small, tmp_path) == stock
+    torch.testing.assert_close(outputs(load_selective(tmp_path), tokens()), outputs(small, tokens()))
+    with pytest.raises(FileTooLargeError, match="max_bytes"):
+        load_selective(tmp_path, max_bytes=1000)
+    change_config(tmp_path, vocab_size=10**15)
+    with pytest.raises(FileTooLargeError, match="bytes"):
+        load_selective(tmp_path)
+    change_config(tmp_path, vocab_size=model.config.vocab_size)
+    if not stock:
+        spoil_description(tmp_path)
+        with pytest.raises(CheckpointFormatError, match="shape"):
+            load_selective(tmp_path)
+    spoil_weight(tmp_path)
+    with pytest.raises(CheckpointFormatError, match="SHA-256"):
+        load_selective(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["mamba", "mamba2"])
 def test_layers_of_unequal_order_in_a_folder(kind, tmp_path):
     model = network(kind)
@@ -281,7 +322,7 @@ def test_bad_calls_are_named(tmp_path):
     with pytest.raises(MissingFileError, match="config.json"):
         load_selective(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointFormatError, match="not JSON"):
+    with pytest.raises(CheckpointFormatError, match="read as JSON"):
         load_selective(tmp_path)
     with pytest.raises(NotRepresentableError, match="'bert' are not known"):
         mamba_adapter({"model_type": "bert"})

@@ -103,6 +103,14 @@ def test_gradients_in_the_systems(family):
     np.testing.assert_allclose(np.sum(found.C.real * C) + np.sum(found.D * D), numeric, rtol=5e-3)
 
 
+def test_bidirectional_kernels_are_refused():
+    module, adapter = made("dss")
+    layer = module.layers[1]
+    layer.kernel.W = torch.nn.Parameter(layer.kernel.W.repeat(2, 1, 1, 1))
+    with pytest.raises(sr.errors.ArgumentError, match=r"'layers\.1' is bidirectional.*one sample late"):
+        sr.compress(module, [sequences()], adapter=adapter)
+
+
 def test_another_rate_is_refused():
     module, adapter = made("s4-block")
     model = sr.network(module, adapter=adapter).model

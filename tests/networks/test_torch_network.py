@@ -440,6 +440,16 @@ def test_ten_lines_without_restore(tmp_path):
     assert torch.equal(other(x), small(x))
 
 
+def test_the_model_card_holds_no_control_characters(tmp_path):
+    from ssmreduce.networks._card import model_card
+
+    description = {"layers": {"a|b\x1b[2J\n# c": {"counts": [3]}}}
+    text = model_card("Net", description, {"no\x9bte": "x\x07\n- y"})
+    assert "| `a\\|b\\x1b[2J\\n# c` |  | 3 |" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "\n- y" not in text
+
+
 def test_bad_files_are_named(tmp_path):
     small = sr.compress(tiny(), [digits()], ratio=0.5, finish=None)
     torch.save(small.state_dict(), tmp_path / "small.pt")
@@ -454,6 +464,14 @@ def test_bad_files_are_named(tmp_path):
         restore(torch_networks.S5Classifier(width=5, states=6, layers=2), tmp_path / "small.safetensors")
     with pytest.raises(sr.errors.ArgumentError, match="no drop-in layer"):
         save_module(tiny(), tmp_path / "other.safetensors")
+    with pytest.raises(sr.errors.ArgumentError, match="without variables"):
+        restore(tiny(), tmp_path / "small.safetensors", variables={})
+    for change in ({"counts": [10**12]}, {"counts": 3}, {"dtype": "load"}, {"depth": 1}):
+        wrong = describe(small)
+        for options in wrong["layers"].values():
+            options.update(change)
+        with pytest.raises(sr.errors.CheckpointFormatError, match="cannot be used"):
+            restore(tiny(), tmp_path / "small.safetensors", description=wrong)
     (tmp_path / "broken.safetensors").write_bytes(b"not one")
     with pytest.raises(sr.errors.CheckpointFormatError, match="is not an npz, safetensors"):
         restore(tiny(), tmp_path / "broken.safetensors")
@@ -525,7 +543,9 @@ IN_THE_WAY = {
     "scripted": (scripted, sr.errors.ArgumentError, "scripted or traced"),
     "wrapped": (lambda: nn.DataParallel(tiny()), sr.errors.ArgumentError, r"give module\.module"),
     "meta": (lambda: tiny().to("meta"), sr.errors.ArgumentError, "load its weights first"),
-    "half": (lambda: tiny().bfloat16(), sr.errors.SSMReduceError, "float32"),
+    "bfloat16": (lambda: tiny().bfloat16(), sr.errors.SSMReduceError, "float32"),
+    "half": (lambda: tiny().half(), sr.errors.ArgumentError, r"half precision.*float\(\)"),
+    "a class": (lambda: torch_networks.S5Classifier, sr.errors.ArgumentError, "the class S5Classifier"),
     "a container of parameters": (container, sr.errors.ArgumentError, "never called"),
     "parameters used elsewhere": (Hidden, sr.errors.UnknownLayerError, "did not call"),
     "no layer": (lambda: nn.Linear(1, 2), sr.errors.AdapterError, "recognises"),
@@ -559,6 +579,51 @@ def test_batches_of_another_kind_are_named():
 
     with pytest.raises(sr.errors.ArrayKindError, match="sequences first"):
         sr.compress(Silent(), [x], ratio=0.5)
+
+
+def test_what_goes_wrong_on_the_way_is_named():
+    x = digits(12)
+    with pytest.raises(sr.errors.NonFiniteError, match=r"'layers\.0\.seq' is fed NaN"):
+        sr.compress(tiny(), [x * float("nan")])
+    with pytest.raises(sr.errors.EvaluationError, match="output=.*no attribute 'logits'"):
+        sr.compress(tiny(), [x], output=lambda out: out.logits)
+    with torch.inference_mode(), pytest.raises(sr.errors.EvaluationError, match="inference_mode"):
+        sr.compress(tiny(), [x], ratio=0.5, method="eliminate")
+
+
+KINDS_OF_SEQUENCES = {
+    "tokens": lambda: [torch.randint(0, 7, (12, 9))],
+    "two lengths": lambda: [torch.randint(0, 7, (8, 9)), torch.randint(0, 7, (8, 5))],
+    "a generator": lambda: (torch.randint(0, 7, (6, 9)) for _ in range(2)),
+    "NumPy and text beside": lambda: [(np.arange(108).reshape(12, 9) % 7, ["text"] * 12)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_SEQUENCES)
+def test_sequences_of_many_kinds(kind):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Embedding(7, 1), tiny()).eval()
+    small = sr.compress(module, KINDS_OF_SEQUENCES[kind](), ratio=0.5, steps=1, method="eliminate")
+    assert sum(sr.read(small).orders.values()) == 6
+
+
+def test_a_layer_that_is_called_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = tiny()
+
+        def forward(self, x):
+            z = self.inner.encoder(x)
+            for layer in (*self.inner.layers, *self.inner.layers):
+                z = layer(z)
+            return self.inner.decoder(z.mean(1))
+
+    module, x = Twice().eval(), digits(12)
+    net = sr.network(module)
+    assert net.layer_inputs(net.model, x)["inner.layers.0.seq"].shape == (24, 64, 4)
+    small = sr.compress(net, [x], ratio=0.5, steps=2, method="eliminate")
+    np.testing.assert_allclose(run(small.rebuild(small.model), x), small.outputs(small.model, x), atol=1e-4)
 
 
 def test_a_layer_that_does_more_than_its_system_is_named():

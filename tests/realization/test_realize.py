@@ -113,9 +113,59 @@ def test_an_unattainable_tolerance():
         sr.realize(np.random.default_rng(0).standard_normal((1, 64)), tolerance=1e-15)
 
 
+def smooth_filters(length):
+    """Windows and slow waves: poles of their sections come out beyond the unit circle."""
+    t = np.linspace(0, 1, length)
+    return np.array([np.exp(-3 * t) * np.sin(np.pi * f * t**2 + f) for f in range(2, 8)])
+
+
+def test_other_residues_and_D_lower_the_peak_error():
+    kernels = smooth_filters(300)
+    found = sr.realize(kernels, order=4)
+    gain = []
+    for kernel, ssm in zip(kernels, singles(found.ssm), strict=True):
+        plain = kernel[0] - 2 * (ssm.C @ ssm.B).real  # lag 0 is met without a better D
+        error = kernel - kernel_of(sr.DiagonalSSM(ssm.Lambda, ssm.B, ssm.C, plain, conj_sym=True), 300)[0, 0]
+        gain.append(np.abs(np.fft.rfft(error, 2**16)).max())
+    assert (np.array(gain) > 0.99 * found.upper).all()
+    assert (np.array(gain) > 1.1 * found.upper).any()
+
+
+def singles(ssm):
+    for h in range(ssm.systems):
+        yield sr.DiagonalSSM(ssm.Lambda[h], ssm.B[h], ssm.C[h], ssm.D[h], conj_sym=True)
+
+
+def test_moved_poles_get_residues_of_their_own():
+    k = np.arange(200)
+    kernel = (1.01**k * np.cos(0.2 * k))[None]
+    found = sr.realize(kernel, order=2)
+    assert found.moved[0] == 1
+    assert (np.abs(found.ssm.Lambda) < 1).all()
+    poles, B, C = found.ssm.Lambda[0], found.ssm.B[0, :, 0], found.ssm.C[0, 0]
+    residue = (1.01 * np.exp(0.2j)) ** 1 / 2 / poles  # what the growing pole had
+    as_they_were = 2 * (residue * poles ** k[:, None]).sum(1).real
+    assert found.upper[0] < np.abs(np.fft.rfft(kernel[0] - as_they_were, 2**14)).max()
+    assert B.shape == C.shape
+
+
+def test_threads_change_nothing():
+    kernels = np.concatenate([kernel_of(system(24, True, seed), 1100)[0] for seed in range(3)])
+    one, two = (sr.realize(kernels, order=6, threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one.ssm.Lambda, two.ssm.Lambda)
+    np.testing.assert_array_equal(one.upper, two.upper)
+    alone = sr.realize(kernels[:1], order=6)
+    np.testing.assert_array_equal(one.upper[:1], alone.upper)
+
+
+def test_an_order_is_numerical_only_where_states_are_left_out():
+    assert not sr.realize(kernel_of(system(8, False), 256)).numerical
+
+
 @pytest.mark.parametrize(
     ("kernel", "options", "error"),
     [
+        (np.ones((1, 8)), {"threads": 0}, errors.OptionError),
         (np.ones(8), {}, errors.ShapeError),
         (np.ones((2, 3)), {}, errors.ShapeError),
         (np.ones((0, 8)), {}, errors.ShapeError),

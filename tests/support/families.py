@@ -24,12 +24,14 @@ def scan(poles, inputs, u, *, reverse=False):
 
 
 def discretised(A, B, step, method):
+    """Lambda and B in scan form of continuous A and B."""
     if method == "zoh":
         return np.exp(A * step), ((np.exp(A * step) - 1) / A)[:, None] * B
     return (1 + A * step / 2) / (1 - A * step / 2), (step / (1 - A * step / 2))[:, None] * B
 
 
 def two_sided(poles, inputs, outputs, factor, D, u):
+    """Outputs of a layer whose reverse half, if it has one, is inclusive."""
     y = factor * (scan(poles, inputs, u) @ outputs[0].T).real + u @ D.T
     if len(outputs) > 1:
         y = y + factor * (scan(poles, inputs, u, reverse=True) @ outputs[1].T).real
@@ -37,6 +39,7 @@ def two_sided(poles, inputs, outputs, factor, D, u):
 
 
 def s5_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     real = np.minimum(t["Lambda_re"], -1e-4) if adapter.clip_eigs else t["Lambda_re"]
     step = adapter.step_rescale * np.exp(t["log_step"][:, 0])
     poles, inputs = discretised(real + 1j * t["Lambda_im"], t["B"] @ [1, 1j], step, adapter.discretization)
@@ -45,6 +48,7 @@ def s5_output(adapter, t, u):
 
 
 def s5_pytorch_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     step = adapter.step_scale * np.exp(t["log_step"])
     poles, inputs = discretised(t["Lambda"], t["B"] @ [1, 1j], step, adapter.discretization)
     outputs = np.split(t["C"], t["C"].shape[1] // len(poles), axis=1)
@@ -52,6 +56,7 @@ def s5_pytorch_output(adapter, t, u):
 
 
 def s4d_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     y = np.empty_like(u)
     for h, step in enumerate(np.exp(t["kernel.log_dt"])):
         A = -np.exp(t["kernel.log_A_real"][h]) + 1j * t["kernel.A_imag"][h]
@@ -62,6 +67,7 @@ def s4d_output(adapter, t, u):
 
 
 def lru_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     B, C = (t[x] if x in t else t[f"{x}_re"] + 1j * t[f"{x}_im"] for x in "BC")
     poles = np.exp(-np.exp(t["nu_log"]) + 1j * np.exp(t["theta_log"]))
     D = np.diag(t["D"]) if t["D"].ndim == 1 else t["D"]
@@ -69,6 +75,7 @@ def lru_output(adapter, t, u):
 
 
 def s5_leaves(rng, outputs, growing):
+    """Random arrays of a layer."""
     return {
         "Lambda_re": np.concatenate([growing, -rng.uniform(0.1, 2, N - len(growing))]),
         "Lambda_im": rng.uniform(-40, 40, N),  # some turn by more than pi a step
@@ -80,6 +87,7 @@ def s5_leaves(rng, outputs, growing):
 
 
 def s5_pytorch_leaves(rng, width):
+    """Random arrays of a layer."""
     return {
         "Lambda": -rng.uniform(0.1, 2, N) + 1j * rng.uniform(-40, 40, N),
         "B": rng.standard_normal((N, M, 2)),
@@ -90,6 +98,7 @@ def s5_pytorch_leaves(rng, width):
 
 
 def s4d_leaves(rng):
+    """Random arrays of a layer."""
     return {
         "kernel.C": rng.standard_normal((M, N, 2)),
         "kernel.log_dt": rng.uniform(-4, -1, M),
@@ -100,6 +109,7 @@ def s4d_leaves(rng):
 
 
 def lru_leaves(rng, D, *, complex_):
+    """Random arrays of a layer."""
     B = rng.standard_normal((N, D[-1])) + 1j * rng.standard_normal((N, D[-1]))
     C = rng.standard_normal((D[0], N)) + 1j * rng.standard_normal((D[0], N))
     split = {"B": B, "C": C} if complex_ else {"B_re": B.real, "B_im": B.imag, "C_re": C.real, "C_im": C.imag}

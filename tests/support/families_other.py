@@ -21,6 +21,7 @@ OUTPUTS = ("scaled outputs", "outputs", "silent", "feedthrough")
 
 
 def flowstate_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     A = -np.exp(t["log_Lambda_real"]) + 1j * t["Lambda_imag"]
     dt = adapter.scale_factor * np.exp(t["log_Delta"])
     poles = np.exp(A * dt)
@@ -30,6 +31,7 @@ def flowstate_output(adapter, t, u):
 
 
 def flowstate_leaves(rng, *, gate=False):
+    """Random arrays of a layer."""
     leaves = {
         "log_Lambda_real": rng.uniform(-2, 1, N),
         "Lambda_imag": rng.uniform(-20, 20, N),
@@ -46,11 +48,13 @@ def flowstate_leaves(rng, *, gate=False):
 
 
 def attenuate_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     A, dt = -softplus(t["A"][:, 0]) + 1j * t["A"][:, 1], np.exp(t["log_dt"])
     return (scan(np.exp(dt * A), dt[:, None] * t["B"], u) @ t["C"].T).real
 
 
 def attenuate_leaves(rng):
+    """Random arrays of a layer."""
     return {
         "A": np.stack([rng.uniform(-2, 1, N), rng.uniform(-20, 20, N)], axis=1),
         "B": rng.standard_normal((N, H)),
@@ -60,16 +64,19 @@ def attenuate_leaves(rng):
 
 
 def lrnnx_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     A, dt = -softplus(t["A"][:, 0]) + 1j * t["A"][:, 1], np.exp(t["log_dt"])
     gain = (np.exp(dt * A) - 1) / A if adapter.discretization == "zoh" else np.ones(len(dt))
     return (scan(np.exp(dt * A), gain[:, None] * t["B"], u) @ (t["C"] @ [1, 1j]).T).real + u @ t["D"]
 
 
 def lrnnx_leaves(rng):
+    """Random arrays of a layer."""
     return {**attenuate_leaves(rng), "C": rng.standard_normal((H, N, 2)), "D": rng.standard_normal((H, H))}
 
 
 def annotated_s4d_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     y = np.zeros_like(u)
     for h, dt in enumerate(np.exp(t["log_step"][0])):
         A = np.minimum(t["A_re"][:, h], -1e-4) + 1j * t["A_im"][:, h]
@@ -80,6 +87,7 @@ def annotated_s4d_output(adapter, t, u):
 
 
 def annotated_s4d_leaves(rng):
+    """Random arrays of a layer."""
     return {
         "A_re": np.concatenate([-rng.uniform(0.1, 1, (N - 1, H)), np.full((1, H), 0.5)]),  # the last is clipped
         "A_im": rng.uniform(-20, 20, (N, H)),
@@ -92,6 +100,7 @@ def annotated_s4d_leaves(rng):
 
 
 def annotated_s4_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     y = np.zeros_like(u)
     one = np.eye(len(t["P"]))
     for h, dt in enumerate(np.exp(t["log_step"][0])):
@@ -110,6 +119,7 @@ def annotated_s4_output(adapter, t, u):
 
 
 def annotated_s4_leaves(rng):
+    """Random arrays of a layer."""
     return {
         "Lambda_re": -rng.uniform(0.1, 1, (N, H)),
         "Lambda_im": rng.uniform(-20, 20, (N, H)),
@@ -122,6 +132,7 @@ def annotated_s4_leaves(rng):
 
 
 def event_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     real = np.minimum(t["Lambda_re"], -1e-4) if adapter.clip_eigs else t["Lambda_re"]
     A, step = real + 1j * t["Lambda_im"], adapter.step_rescale * np.exp(t["log_step"][:, 0])
     poles = np.exp(A * step * adapter.time_step)
@@ -135,6 +146,7 @@ def event_output(adapter, t, u):
 
 
 def event_leaves(rng, outputs):
+    """Random arrays of a layer."""
     return {
         "Lambda_re": -rng.uniform(0.1, 1, N),
         "Lambda_im": rng.uniform(-20, 20, N),
@@ -146,6 +158,7 @@ def event_leaves(rng, outputs):
 
 
 def dss_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     if "kernel.Lambda" in t:
         real, imag = t["kernel.Lambda"].T
         Lambda = (np.minimum(real, adapter.max_real) if "clip" in adapter.version else real) + 1j * imag
@@ -175,6 +188,7 @@ def dss_output(adapter, t, u):
 
 
 def dss_leaves(rng, *, poles="exp", channels=1, bidirectional=False, separate=True):
+    """Random arrays of a layer."""
     leaves = {
         "D": rng.standard_normal((channels, H)),
         "kernel.W": rng.standard_normal((channels * (1 + bidirectional), H, N, 2)),
@@ -211,6 +225,7 @@ def linoss_output(adapter, t, u):
 
 
 def linoss_leaves(rng, *, damped=False, step="steps", overdamped=False):
+    """Random arrays of a layer."""
     steps = rng.uniform(-1, 1, N)
     leaves = {
         "A_diag": rng.uniform(0.1, 1, N),
@@ -225,6 +240,7 @@ def linoss_leaves(rng, *, damped=False, step="steps", overdamped=False):
 
 
 def discretax_s4d_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     y = np.zeros_like(u)
     for h, dt in enumerate(np.exp(t["kernel.log_dt"])):
         A = -np.exp(t["kernel.log_a_real"][h]) + 1j * t["kernel.A_imag"][h]
@@ -234,6 +250,7 @@ def discretax_s4d_output(adapter, t, u):
 
 
 def discretax_s4d_leaves(rng):
+    """Random arrays of a layer."""
     return {
         "kernel.C": rng.standard_normal((H, N)) + 1j * rng.standard_normal((H, N)),
         "kernel.log_dt": rng.uniform(-4, -1, H),
@@ -243,20 +260,24 @@ def discretax_s4d_leaves(rng):
 
 
 def case(adapter, leaves, output, holds=OUTPUTS, reader=None, **layout):
+    """A case of a family."""
     return Case(adapter, lambda rng: leaves(rng, **layout), output, holds, reader=reader)
 
 
 def dss(version, holds=OUTPUTS, length=None, **layout):
+    """A case of DSS."""
     return case(DSS(version=version, length=length), dss_leaves, dss_output, holds, **layout)
 
 
 def linoss(discretization, **layout):
+    """A case of LinOSS."""
     holds, optional = ("feedthrough", "scaled together"), ("G_diag",) if layout.get("damped") else ()
     made = case(LinOSS(discretization=discretization), linoss_leaves, linoss_output, holds, **layout)
     return replace(made, optional=optional)
 
 
 def event(outputs=(H,), **flags):
+    """A case of Event-SSM."""
     adapter = EventSSM(**{"conj_sym": True, "discretization": "async", "time_step": 1.5, **flags})
     return case(adapter, event_leaves, event_output, (*OUTPUTS, "poles", "inputs", "all", "fewer"), outputs=outputs)
 

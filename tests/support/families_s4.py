@@ -37,6 +37,7 @@ def s4_kernel(dt, A, B, C, disc, length, factor=2):
 
 
 def convolved(kernel, u):
+    """The causal convolution, cut to the length of the input."""
     return np.convolve(kernel, u)[: len(u)]
 
 
@@ -57,6 +58,7 @@ def of_version_4(t):
 
 
 def s4block_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     version_3 = any(leaf.endswith("w_imag") for leaf in t)
     t = of_version_4(t)
     real = POSITIVE[adapter.real_transform](t["A_real"])
@@ -86,6 +88,7 @@ def s4block_output(adapter, t, u):
 
 
 def s4block_leaves(rng, adapter, *, channels=1, bidirectional=False, copies=H, tied=True, real=False, version=4):
+    """Random arrays of a layer."""
     width = channels * (1 + bidirectional)
     positive = rng.uniform(0.1, 0.9, (copies, N))
     dt = np.exp(rng.uniform(-4, -1, (H, 1 if tied else N)))
@@ -131,6 +134,7 @@ def dplr_kernel(dt, a, P, B, C_tilde, truncated, length):
 
 
 def s4dplr_output(adapter, t, u):
+    """Outputs of inputs u, by the family's formula."""
     t = of_version_4(t)
     a = -POSITIVE[adapter.real_transform](t["A_real"]) - 1j * POSITIVE[adapter.imag_transform](t["A_imag"])
     P, B, C = (t[x] @ [1, 1j] for x in "PBC")
@@ -148,6 +152,7 @@ def s4dplr_output(adapter, t, u):
 
 
 def s4dplr_leaves(rng, adapter, *, rank=1, length=32, version=4, **layout):
+    """Random arrays of a layer."""
     leaves = s4block_leaves(rng, adapter, version=version, **layout)
     stem = "kernel." if version == 4 else "kernel.kernel."
     copies, order = leaves[stem + ("A_real" if version == 4 else "inv_w_real")].shape
@@ -158,6 +163,7 @@ def s4dplr_leaves(rng, adapter, *, rank=1, length=32, version=4, **layout):
 
 
 def s4dplr(layout=None, **flags):
+    """A case of S4 with a low-rank kernel."""
     flags = {"real_transform": "exp", "dt_transform": "exp", **flags}
     adapter = S4DPLR(**flags)
     reader = S4Block(disc="bilinear", **{name: value for name, value in flags.items() if name != "l_kernel"})
@@ -185,6 +191,7 @@ ANYTHING = (*OUTPUTS, "poles", "damped", "inputs", "fewer", "all")
 
 
 def s4block(layout=None, holds=OUTPUTS, **flags):
+    """A case of S4Block with a diagonal kernel."""
     adapter = S4Block(**{"disc": "zoh", "real_transform": "exp", "dt_transform": "exp", **flags})
     return Case(adapter, lambda rng: s4block_leaves(rng, adapter, **(layout or {})), s4block_output, holds)
 

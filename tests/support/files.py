@@ -15,4 +15,5 @@ every_suffix = pytest.mark.parametrize(
 
 
 def assert_nothing_but(folder, *names):
+    """A folder holds these files and no others."""
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(names)

@@ -12,6 +12,7 @@ mp.mp.dps = 50
 
 
 def complex_normal(rng, *shape):
+    """Complex numbers with normal parts."""
     return rng.normal(size=shape) + 1j * rng.normal(size=shape)
 
 
@@ -78,6 +79,8 @@ def dense(ssm, C=None):
 
 
 def dense_frequency_response(ssm, omega):
+    """Responses (frequencies, p, m) by solves with dense matrices."""
+
     def half(matrices, z):
         A, B, C, D = matrices
         return C @ np.linalg.solve(z * np.eye(len(A)) - A, B) + D
@@ -256,6 +259,7 @@ def mp_h2_norm(ssm):
 
 
 def mp_one_minus_abs(z):
+    """1 - abs(z), rounded once."""
     return float(1 - abs(_mp(z)))
 
 

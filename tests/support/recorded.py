@@ -47,6 +47,7 @@ class Recorded:
 
 @cache
 def recorded(name):
+    """A recorded network of tests/data."""
     file, network, adapter = {
         "s5_last_uni_digits64": ("checkpoint.msgpack", networks.s5_flax, S5_FLAGS),
         "s4d_minimal_mnist1d": ("model.safetensors", networks.s4d_minimal, None),
@@ -62,18 +63,21 @@ S5, S4D, LRU = NAMES = ("s5_last_uni_digits64", "s4d_minimal_mnist1d", "lru_forg
 
 @cache
 def sequences(name):
+    """Its calibration sequences."""
     with np.load(DATA / name / "calibration.npz") as file:
         return file["x"].astype(float)
 
 
 @cache
 def inputs_of(name, count=300):
+    """What its layers are fed."""
     r = recorded(name)
     return networks.NumpyNetwork(r.network, model=r.model).layer_inputs(r.model, sequences(name)[:count])
 
 
 @cache
 def calibration_of(name):
+    """Its calibration."""
     return sr.calibrate(recorded(name).model, inputs_of(name))
 
 

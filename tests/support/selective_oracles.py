@@ -4,14 +4,17 @@ import numpy as np
 
 
 def sigmoid(x):
+    """The logistic function."""
     return 1 / (1 + np.exp(-x))
 
 
 def softplus(x):
+    """log(1 + exp(x))."""
     return np.log1p(np.exp(x))
 
 
 def rms(x, eps):
+    """RMS norm without weights."""
     return x / np.sqrt(np.mean(x**2) + eps)
 
 

@@ -5,10 +5,12 @@ from torch import nn
 
 
 def parameter(*shape, low=-1.0, high=1.0):
+    """Uniform parameters."""
     return nn.Parameter(torch.empty(*shape).uniform_(low, high))
 
 
 def pairs(tensor):
+    """Real pairs as complex numbers."""
     return torch.view_as_complex(tensor)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..._support.exact import two_product, two_sum
 from ..._support.threads import for_each_part
 from .._layer import BlockedProducts, Layer, Response, require_finite_where
-from ._channels_loops import CHUNK, COLUMNS, GROUP, PANEL, WORK, respond_in_blocks
+from ._channels_loops import CHUNK, COLUMNS, GROUP, PANEL, WORK, respond
 from ._host import Registers
 from ._memory import aligned_copy, aligned_empty, begin_of, own_memory, past_caches
 
@@ -107,14 +107,18 @@ class Channels:
         stream = half == "causal" and past_caches(y, channels, lanes * self.dtype.itemsize)
         held, tile = blocks * order * lanes, min(PANEL, blocks) * CHUNK * lanes
 
+        ends = u.reshape(-1), y.reshape(-1), last, *self.folding
+
         def run(start: int, stop: int) -> None:
             more = (2 * tile + WORK * lanes) * self.dtype.itemsize // 8
-            space = own_memory((held + more,), np.dtype(np.float64))
-            states, rest = space[:held].reshape(blocks, order, lanes), space[held:].view(self.dtype)
+            memory = own_memory((held + more,), np.dtype(np.float64))
+            states, rest = memory[:held].reshape(blocks, order, lanes), memory[held:].view(self.dtype)
             states[:, 2 * last.shape[-1] :] = 0.0
-            tiles, work = rest[: 2 * tile].reshape(2, tile), rest[2 * tile :]
-            tables, part, reverse = self.places[half], (start, stop), half != "causal"
-            respond_in_blocks(self.shapes, tables, u, y, last, self.folding, states, tiles, work, part, reverse, stream)
+            space, plan = (
+                (states, rest[:tile], rest[tile : 2 * tile], rest[2 * tile :]),
+                (start, stop, length, channels),
+            )
+            respond(self.shapes, self.places[half], ends, space, (*plan, half != "causal", stream))
 
         if rows:
             small = rows * length * self.dead.size < _PART

@@ -11,17 +11,11 @@ of `_channels.Tables`. They, tiles and states are given as addresses: references
 call, by locked additions that wait for every store before them.
 """
 
-from typing import Any
-
-import numba.extending
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ._vector_ir import bypass, fetch, fma, rotated
-
-_INDEX = ir.IntType(64)
-intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
+from ._vector_ir import INDEX, accumulated, bypass, fetch, fma, intrinsic, rotated
 
 
 class _Vectors:
@@ -39,8 +33,8 @@ class _Vectors:
     def at(self, pointer, index, scale=1):
         """Pointer to the vector with the number index * scale."""
         if isinstance(index, ir.Value):
-            return self.builder.gep(pointer, [self.builder.mul(index, _INDEX(scale))])
-        return self.builder.gep(pointer, [_INDEX(index * scale)])
+            return self.builder.gep(pointer, [self.builder.mul(index, INDEX(scale))])
+        return self.builder.gep(pointer, [INDEX(index * scale)])
 
     def load(self, pointer, index, aligned=True):
         return self.builder.load(self.at(pointer, index), align=self.item * (self.width if aligned else 1))
@@ -61,23 +55,19 @@ class _Run(_Vectors):
 
     def products(self, sums, weights, values, strides, count):
         """Sums [r][c] + the sum over k < count of weights[k, r] values[k strides[0] + c strides[1]]; count >= 1."""
-        builder, rows, columns = self.builder, range(len(sums)), range(self.columns)
-        before, body = builder.block, builder.append_basic_block("products")
-        after = builder.append_basic_block("summed")
-        builder.branch(body)
-        builder.position_at_end(body)
-        k, parts = builder.phi(_INDEX), [[builder.phi(self.type) for _ in columns] for _ in rows]
-        weights, values = self.at(weights, k, len(rows)), self.at(values, k, strides[0])
-        factors = [self.load(values, c * strides[1]) for c in columns]
-        totals = [[fma(builder, self.load(weights, r), factors[c], parts[r][c]) for c in columns] for r in rows]
-        following = builder.add(k, _INDEX(1))
-        builder.cbranch(builder.icmp_signed("<", following, count), body, after)
-        sums = [(parts[r][c], sums[r][c], totals[r][c]) for r in rows for c in columns]
-        for phi, start, value in [(k, _INDEX(0), following), *sums]:
-            phi.add_incoming(start, before)
-            phi.add_incoming(value, body)
-        builder.position_at_end(after)
-        return totals
+        rows, columns = range(len(sums)), range(self.columns)
+
+        def term(k, parts):
+            factors = [self.load(self.at(values, k, strides[0]), c * strides[1]) for c in columns]
+            own = self.at(weights, k, len(rows))
+            return [
+                fma(self.builder, self.load(own, r), factors[c], parts[r * self.columns + c])
+                for r in rows
+                for c in columns
+            ]
+
+        totals = accumulated(self.builder, [part for row in sums for part in row], count, term)
+        return [totals[r * self.columns : (r + 1) * self.columns] for r in rows]
 
     def drive(self, u, inject, jump, leap, states, work):
         """Take the states of `rows` rows over the groups; those before each group go to `work`.
@@ -88,7 +78,7 @@ class _Run(_Vectors):
         last = [self.load(u, (c + 1) * self.group - 1) for c in range(self.columns)]  # excites each state with weight 1
         sums = [[ir.Constant(self.type, None)] * self.columns if r % 2 else last for r in range(self.rows)]
         if self.group > 1:
-            sums = self.products(sums, inject, u, (1, self.group), _INDEX(self.group - 1))
+            sums = self.products(sums, inject, u, (1, self.group), INDEX(self.group - 1))
         pairs = range(0, self.rows, 2)
         start = [[self.wide.load(states, i + part) for part in range(2)] for i in pairs]
         before = [[self.builder.fptrunc(part, self.type) for part in pair] for pair in start]
@@ -126,22 +116,31 @@ class _Run(_Vectors):
                 self.store(value, y, place)
 
 
+def _entries(builder, value, count):
+    """Entries of a tuple of integers."""
+    return [builder.extract_value(value, i) for i in range(count)]
+
+
 @intrinsic
-def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, units, order, runs, inputs, ahead, pace):
+def advance(typingctx, shape, tile, tables, places, sizes, ahead):
     """Add to the tile y what some states contribute, and take them over `runs` times the steps of the shape.
 
-    These are `units` times the rows of the shape, from the address `states` on, of `order` rows in all; `work` holds as
-    many vectors for each of the groups. Meanwhile `pace` of the next `inputs`, which begin at ahead[0] with a stride of
-    ahead[1], are fetched for each unit.
+    The arguments are tuples: `tile` the addresses y, u; `tables` those of inject, jump, leap, observe; `places` those
+    of the states and of space for as many vectors for each of the groups; `sizes` are units, order, runs and pace: the
+    states are `units` times the rows of the shape, of `order` rows in all. Meanwhile `pace` of the next inputs, which
+    begin ahead[1] numbers behind the address ahead[0] with a stride of ahead[2], are fetched for each unit.
     """
 
     def codegen(context, builder, signature, args):
         run = _Run(context, builder, shape)
-        y, u, inject, jump, observe, work = (run.pointer(args[k]) for k in (1, 2, 3, 4, 6, 8))
-        leap, states = (run.wide.pointer(args[k]) for k in (5, 7))
-        units, order, runs, inputs, ahead, pace = args[9:]
+        y, u = map(run.pointer, _entries(builder, args[1], 2))
+        inject, jump, leap, observe = _entries(builder, args[2], 4)
+        states, work = _entries(builder, args[3], 2)
+        units, order, runs, pace = _entries(builder, args[4], 4)
+        inputs, start, stride = _entries(builder, args[5], 3)
+        inject, jump, observe, work = map(run.pointer, (inject, jump, observe, work))
+        leap, states = map(run.wide.pointer, (leap, states))
         inputs = builder.inttoptr(inputs, run.scalar.as_pointer())
-        start, stride = (builder.extract_value(ahead, i) for i in range(2))
         with cgutils.for_range(builder, runs) as turn:
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
             with cgutils.for_range(builder, units) as unit:
@@ -152,14 +151,14 @@ def respond(typingctx, shape, y, u, inject, jump, leap, observe, states, work, u
                 with cgutils.for_range(builder, pace) as row:
                     step = builder.add(builder.mul(count, pace), row.index)
                     fetch(builder, inputs, builder.add(start, builder.mul(step, stride)))
-            count = builder.mul(units, _INDEX(run.rows))
+            count = builder.mul(units, INDEX(run.rows))
             for part in run.parts:
                 weights = run.at(observe, order, part * run.tall)
                 sums = run.products(run.read(y_here, part), weights, work, (run.columns, 1), count)
                 run.write(sums, y_here, part)
         return context.get_dummy_value()
 
-    return types.void(shape, *[types.int64] * 12, ahead, types.int64), codegen
+    return types.void(shape, tile, tables, places, sizes, ahead), codegen
 
 
 @intrinsic
@@ -174,7 +173,7 @@ def feed_through(typingctx, shape, y, u, taps, runs, add):
             y_here, u_here = (run.at(tile, turn.index, run.columns * run.group) for tile in (y, u))
             for part in run.parts:
                 starts = [[builder.select(add, value, zero) for value in row] for row in run.read(y_here, part)]
-                weights, count = run.at(taps, part * run.group * run.tall), _INDEX((part + 1) * run.tall)
+                weights, count = run.at(taps, part * run.group * run.tall), INDEX((part + 1) * run.tall)
                 run.write(run.products(starts, weights, u_here, (1, run.group), count), y_here, part)
         return context.get_dummy_value()
 

@@ -1,19 +1,13 @@
 """Vector code of the scan alone: a chain is a run of neighbouring states of a sequence, carried in double precision."""
 
-from typing import Any
-
-import numba.extending
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ._vector_ir import fma
+from ._vector_ir import DOUBLE, INDEX, SHORT, fma, intrinsic
 
 CHAINS = 8  # that take turns: alone, a chain waits for its own multiplications
 WIDTH = 8  # reals of a vector, of 64 bytes in double precision; smaller registers split it
-
-_INDEX, _SHORT, _DOUBLE = ir.IntType(64), ir.IntType(32), ir.DoubleType()
-intrinsic: Any = numba.extending.intrinsic  # whose stubs count the typing context as an argument
 
 
 class _Chain:
@@ -22,19 +16,19 @@ class _Chain:
     def __init__(self, builder, states, pole, carry, count):
         """Pointers to the states, of either precision, and to the pole and the carry, of double precision."""
         self.builder, self.states, self.carry = builder, states, carry
-        lanes = ir.VectorType(_SHORT, WIDTH)
-        limit = builder.insert_element(ir.Constant(lanes, ir.Undefined), builder.trunc(count, _SHORT), _SHORT(0))
+        lanes = ir.VectorType(SHORT, WIDTH)
+        limit = builder.insert_element(ir.Constant(lanes, ir.Undefined), builder.trunc(count, SHORT), SHORT(0))
         limit = builder.shuffle_vector(limit, limit, lanes([0] * WIDTH))
         self.mask = builder.icmp_signed("<", lanes(list(range(WIDTH))), limit)
         poles = self.load(pole)
         self.re = self.shuffled(poles, [k & ~1 for k in range(WIDTH)])
-        signs = ir.VectorType(_DOUBLE, WIDTH)([-1.0, 1.0] * (WIDTH // 2))
+        signs = ir.VectorType(DOUBLE, WIDTH)([-1.0, 1.0] * (WIDTH // 2))
         self.im = builder.fmul(self.shuffled(poles, [k | 1 for k in range(WIDTH)]), signs)
         self.slot = cgutils.alloca_once(builder, poles.type)
         builder.store(self.load(carry), self.slot)
 
     def shuffled(self, value, order):
-        return self.builder.shuffle_vector(value, value, ir.VectorType(_SHORT, WIDTH)(order))
+        return self.builder.shuffle_vector(value, value, ir.VectorType(SHORT, WIDTH)(order))
 
     def call(self, name, result, arguments):
         kind = ir.FunctionType(result, [a.type for a in arguments])
@@ -48,7 +42,7 @@ class _Chain:
         return (
             self.builder.bitcast(pointer, vector.as_pointer()),
             vector,
-            _SHORT(4 if single else 8),
+            SHORT(4 if single else 8),
             f"{name}.p0{name}",
         )
 
@@ -57,11 +51,11 @@ class _Chain:
         place, vector, align, suffix = self.place(pointer)
         arguments = [place, align, self.mask, ir.Constant(vector, None)]
         value = self.call(f"llvm.masked.load.{suffix}", vector, arguments)
-        return value if vector.element == _DOUBLE else self.builder.fpext(value, ir.VectorType(_DOUBLE, WIDTH))
+        return value if vector.element == DOUBLE else self.builder.fpext(value, ir.VectorType(DOUBLE, WIDTH))
 
     def store(self, value, pointer):
         place, vector, align, suffix = self.place(pointer)
-        value = value if vector.element == _DOUBLE else self.builder.fptrunc(value, vector)
+        value = value if vector.element == DOUBLE else self.builder.fptrunc(value, vector)
         self.call(f"llvm.masked.store.{suffix}", ir.VoidType(), [value, place, align, self.mask])
 
     def step(self, offset):
@@ -83,7 +77,7 @@ def _scan(count, context, builder, signature, args):
     table = context.make_array(signature.args[3])(context, builder, places).data
     chains = []
     for c in range(count):
-        numbers = [builder.load(builder.gep(table, [_INDEX(4 * c + k)])) for k in range(4)]
+        numbers = [builder.load(builder.gep(table, [INDEX(4 * c + k)])) for k in range(4)]
         starts = [builder.gep(array, [number]) for array, number in zip(arrays, numbers, strict=False)]
         chains.append(_Chain(builder, starts[0], starts[1], starts[2], numbers[3]))
     with cgutils.for_range(builder, steps) as loop:

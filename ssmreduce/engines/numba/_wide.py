@@ -30,19 +30,29 @@ def suits(layer: Layer, registers: _host.Registers) -> bool:
 
 
 class _Half(NamedTuple):
-    """What reads the states of one direction: packed C, and the factors of what its sums start from."""
+    """What reads the states of one direction: packed C, and the factors of what its sums start from, both flat."""
 
     C: np.ndarray
     scale: np.ndarray
+
+
+class _Run(NamedTuple):
+    """One half of a call: its states, before and then after, and the last of the numbers of a `Plan`."""
+
+    half: _Half
+    states: np.ndarray
+    way: tuple[int, int, int]
 
 
 class _Workspace(NamedTuple):
     rows: np.ndarray
     carry: np.ndarray
     counter: np.ndarray
+    steps: int
+    chunks: int
 
 
-class Tiles:
+class Wide:
     """A layer ready to run on register tiles.
 
     Parameters
@@ -60,9 +70,9 @@ class Tiles:
         panels = _by_panel(powers, self.lanes)
         self.panels = panels.shape[1]
         self.drive = (
-            aligned_copy(_by_panel(layer.B, self.lanes), self.dtype),
-            aligned_copy(panels, self.dtype),
-            aligned_copy(panels[:, :, -1], np.dtype(np.float64)),
+            self._flat(_by_panel(layer.B, self.lanes)),
+            self._flat(panels),
+            aligned_copy(panels[:, :, -1], np.dtype(np.float64)).reshape(-1),
         )
         D = np.diagonal(layer.D, axis1=1, axis2=2)
         diagonal = self.inputs == self.outputs and np.count_nonzero(layer.D) == np.count_nonzero(D)
@@ -71,9 +81,9 @@ class Tiles:
         zeros = np.zeros((self.systems, self.outputs))
         self.causal = self._half(layer.C, *((None, D) if diagonal else (layer.D, zeros)))
         self.reverse = None if layer.C_reverse is None else self._half(layer.C_reverse, None, zeros)
-        width = 2 * self.lanes * (self.panels + self.causal.C.shape[1])
-        width = max(width, 2 * self.lanes * self.panels + self.inputs)
-        line = LINE // self.dtype.itemsize
+        pair, line = 2 * self.lanes, LINE // self.dtype.itemsize
+        self.order, self.out_panels = layer.Lambda.shape[-1], -(-self.outputs // pair)
+        width = max(pair * (self.panels + self.out_panels), pair * self.panels + self.inputs)
         self.stride = (-(-width // line) | 1) * line  # an odd number of lines: no two rows share a set of the cache
 
     def run(
@@ -89,49 +99,52 @@ class Tiles:
         u = np.ascontiguousarray(u)
         y = aligned_empty((*u.shape[:2], self.systems * self.outputs), self.dtype)
         stream = past_caches(y, self.outputs, self.lanes * self.dtype.itemsize)
-        runs = [(self.causal, np.array(state, order="C"), (0, 0, int(stream)))]
+        runs = [_Run(self.causal, np.array(state, order="C"), (0, 0, int(stream)))]
         if self.reverse is not None:
-            runs.append((self.reverse, np.array(state_reverse, order="C"), (1, int(strict), 0)))
-        share = _Share(u.shape[0] * self.systems, self.panels, thread_count(threads))
-        teams = [self._workspace(u.shape[1], shared=True) for _ in range(share.left)]
+            runs.append(_Run(self.reverse, np.array(state_reverse, order="C"), (1, int(strict), 0)))
+        try:
+            self._share_out(u, y, runs, thread_count(threads))
+        except TooFewThreads:
+            return self.run(u, state, state_reverse, strict=strict, threads=1)
+        require_finite_where(runs[0].states, u)
+        return Response(y, runs[0].states, runs[1].states if self.reverse else None)
 
-        def answer(items: tuple[int, int], seat: tuple[int, int], space: _Workspace) -> None:
-            scratch, met = np.empty(self.steps * 2 * self.lanes, self.dtype), 0
-            for half, states, way in runs:
-                parts = states.view(self.dtype).reshape(*states.shape, 2)
-                met = respond(
-                    self.tile,
-                    u,
-                    y,
-                    parts,
-                    *self.drive,
-                    *half,
-                    *space[:2],
-                    scratch,
-                    space.counter,
-                    (*items, *seat, met, *way, self.direct),
-                )
+    def _share_out(self, u: np.ndarray, y: np.ndarray, runs: list[_Run], threads: int) -> None:
+        """Do the runs on some threads, each on items of its own, and in teams those that are left over."""
+        share, length = _Share(u.shape[0] * self.systems, self.panels, threads), u.shape[1]
+        teams = [self._workspace(length, shared=True) for _ in range(share.left)]
 
         def work(thread: int) -> None:
             if share.each:
                 items = thread * share.each, (thread + 1) * share.each
-                answer(items, (0, 1), self._workspace(u.shape[1], shared=False))
+                self._answer(u, y, runs, (*items, 0, 1), self._workspace(length, shared=False))
             team, member = divmod(thread, share.team)
             if team < share.left:
                 item = share.threads * share.each + team
-                answer((item, item + 1), (member, share.team), teams[team])
+                self._answer(u, y, runs, (item, item + 1, member, share.team), teams[team])
 
         def give_up() -> None:  # a member that waits at a counter waits no longer
             for space in teams:
                 space.counter[0] = _NOBODY_WAITS
 
-        try:
-            together(work, share.threads, give_up)
-        except TooFewThreads:
-            return self.run(u, state, state_reverse, strict=strict, threads=1)
-        last = [states for _, states, _ in runs]
-        require_finite_where(last[0], u)
-        return Response(y, last[0], last[1] if self.reverse else None)
+        together(work, share.threads, give_up)
+
+    def _answer(
+        self, u: np.ndarray, y: np.ndarray, runs: list[_Run], seat: tuple[int, int, int, int], space: _Workspace
+    ) -> None:
+        """Do the runs as a member of a team: `seat` is the first of the numbers of a `Plan`."""
+        shape = self.systems, self.order, self.inputs, self.outputs, self.panels, self.out_panels
+        met = 0
+        for half, states, way in runs:
+            depth = half.C.size // (self.systems * self.out_panels * 2 * self.lanes)
+            sizes = u.shape[1], *shape, depth, space.steps, space.chunks, self.stride, 2 * self.lanes * self.panels
+            ends = u.reshape(-1), y.reshape(-1), states.reshape(-1).view(self.dtype)
+            scratch = np.empty(self.steps * 2 * self.lanes, self.dtype)
+            arrays = *ends, self.drive, tuple(half), space.rows, space.carry, scratch, space.counter
+            met = respond(self.tile, arrays, sizes, (*seat, met, *way, self.direct))
+
+    def _flat(self, values: np.ndarray) -> np.ndarray:
+        return aligned_copy(values, self.dtype).reshape(-1)
 
     def _half(self, C: np.ndarray, D: np.ndarray | None, scale: np.ndarray) -> _Half:
         """C (S, p, n) by panels of outputs, with all of D below it if given."""
@@ -143,15 +156,16 @@ class Tiles:
         rows = _padded(rows, pair, axis=2)
         rows = np.swapaxes(rows.reshape(*rows.shape[:2], -1, pair), 1, 2)
         factors = np.concatenate([_padded(scale, pair, axis=1).ravel(), np.ones(pair)])
-        return _Half(aligned_copy(rows, self.dtype), aligned_copy(factors, self.dtype))
+        return _Half(self._flat(rows), self._flat(factors))
 
     def _workspace(self, length: int, *, shared: bool) -> _Workspace:
         size = _CHUNK_BYTES * (2 if shared else 1)  # a team meets less often
         tiles = min(-(-length // self.steps), max(1, size // (self.stride * self.dtype.itemsize * self.steps)))
-        shape = 1 + shared, tiles * self.steps + 1, self.stride
+        chunks, steps = 1 + shared, tiles * self.steps
+        shape = (chunks * (steps + 1) * self.stride,)
         rows = aligned_empty(shape, self.dtype) if shared else own_memory(shape, self.dtype)
         carry = aligned_empty((2 * self.lanes * self.panels,), np.dtype(np.float64))
-        return _Workspace(rows, carry, np.zeros(1, np.int64))
+        return _Workspace(rows, carry, np.zeros(1, np.int64), steps, chunks)
 
 
 class _Share:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..._support.compiled import compiled
 from ..._support.exact import cdd_mul, conjugate, dd_add, dd_div, dd_mul, two_product, two_sum
+from ._types import System
 
 Point = tuple[float, float, float, float]
 
@@ -91,45 +92,65 @@ def _pole_term(point: Point, pole: complex, residue: tuple) -> tuple:
 
 
 @compiled
-def _half(point: Point, poles: np.ndarray, B: np.ndarray, C: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple:
-    """u^* [sum over stored states and their conjugates of c_i b_i z / (z - lambda_i)] v in double-double."""
-    left, right = np.conj(u), np.conj(v)
-    re, im = (0.0, 0.0), (0.0, 0.0)
-    for i in range(poles.shape[0]):
-        own = cdd_mul(_dot(C[i], left), _dot(B[i], v))
-        term = _pole_term(point, poles[i], own)
-        re, im = dd_add(re, term[0]), dd_add(im, term[1])
-        # u^* conj(c_i) is the conjugate of u^T c_i
-        other = conjugate(cdd_mul(_dot(C[i], u), _dot(B[i], right)))
-        term = _pole_term(point, np.conj(poles[i]), other)
-        re, im = dd_add(re, term[0]), dd_add(im, term[1])
-    return cdd_mul((re, im), ((point[0], point[2]), (point[1], point[3])))
+def state_terms(point: Point, pole: complex, b: np.ndarray, c: np.ndarray, left: tuple, right: tuple) -> tuple:
+    """Terms of a state and of its conjugate, u^* c b v / (z - pole), in double-double.
+
+    `left` is u and its conjugate, `right` v and its conjugate. As plain Python the poles may be an array, and b and c
+    matrices whose columns are the states.
+    """
+    own = cdd_mul(_dot(c, left[1]), _dot(b, right[0]))
+    other = conjugate(cdd_mul(_dot(c, left[0]), _dot(b, right[1])))  # u^* conj(c) is the conjugate of u^T c
+    return _pole_term(point, pole, own), _pole_term(point, pole.conjugate(), other)
 
 
 @compiled
-def proven_gain(
-    point: Point,
-    poles: np.ndarray,
-    B: np.ndarray,
-    C: np.ndarray,
-    C_reverse: np.ndarray,
-    D: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-) -> float:
-    """Lower bound abs(u^* G(z) v) / (norm(u) norm(v)) of the largest singular value, in double-double, rounded down.
+def _state_sum(point: Point, poles: np.ndarray, B: np.ndarray, C: np.ndarray, left: tuple, right: tuple) -> tuple:
+    """Sum of the terms of all states."""
+    re, im = (0.0, 0.0), (0.0, 0.0)
+    for i in range(poles.shape[0]):
+        for term in state_terms(point, poles[i], B[i], C[i], left, right):
+            re, im = dd_add(re, term[0]), dd_add(im, term[1])
+    return re, im
 
-    Here C and C_reverse are transposed, (n, p), and hold the factor kappa / 2; C_reverse has no rows if causal.
-    """
-    re, im = _half(point, poles, B, C, u, v)
+
+@compiled
+def _feedthrough(D: np.ndarray, left: np.ndarray, v: np.ndarray) -> tuple:
+    """Product left D v, with D real, in double-double."""
+    re, im = (0.0, 0.0), (0.0, 0.0)
+    for i in range(D.shape[0]):
+        term = cdd_mul(((left[i].real, 0.0), (left[i].imag, 0.0)), _real_dot(D[i], v))
+        re, im = dd_add(re, term[0]), dd_add(im, term[1])
+    return re, im
+
+
+@compiled
+def _conjugated(vector: np.ndarray) -> np.ndarray:
+    copy = np.empty(vector.shape[0], np.complex128)
+    for i in range(vector.shape[0]):
+        copy[i] = vector[i].conjugate()
+    return copy
+
+
+@compiled
+def _length(vector: np.ndarray) -> float:
+    total = 0.0
+    for i in range(vector.shape[0]):
+        total += vector[i].real ** 2 + vector[i].imag ** 2
+    return math.sqrt(total)
+
+
+@compiled
+def proven_gain(point: Point, system: System, u: np.ndarray, v: np.ndarray) -> float:
+    """Lower bound abs(u^* G(z) v) / (norm(u) norm(v)) of the largest singular value, in double-double, rounded down."""
+    poles, B, C, C_reverse, D = system.poles, system.B, system.C, system.C_reverse, system.D
+    left, right = (u, _conjugated(u)), (v, _conjugated(v))
+    z = (point[0], point[2]), (point[1], point[3])
+    re, im = cdd_mul(_state_sum(point, poles, B, C, left, right), z)
     if C_reverse.shape[0] > 0:
         # on the circle the reverse half is the conjugate of a causal one: u^* conj(X) v = conj(u^T X conj(v))
-        term = conjugate(_half(point, poles, B, C_reverse, np.conj(u), np.conj(v)))
+        other = _state_sum(point, poles, B, C_reverse, (left[1], left[0]), (right[1], right[0]))
+        term = conjugate(cdd_mul(other, z))
         re, im = dd_add(re, term[0]), dd_add(im, term[1])
-    left = np.conj(u)
-    for i in range(D.shape[0]):
-        factor = ((left[i].real, 0.0), (left[i].imag, 0.0))
-        term = cdd_mul(factor, _real_dot(D[i], v))
-        re, im = dd_add(re, term[0]), dd_add(im, term[1])
-    lengths = np.sqrt(np.sum(np.abs(u) ** 2)) * np.sqrt(np.sum(np.abs(v) ** 2))
-    return math.hypot(re[0], im[0]) / lengths * (1.0 - 2.0**-52 * (2.0 + u.shape[0] + v.shape[0]))
+    term = _feedthrough(D, left[1], v)
+    re, im = dd_add(re, term[0]), dd_add(im, term[1])
+    return math.hypot(re[0], im[0]) / (_length(u) * _length(v)) * (1.0 - 2.0**-52 * (2.0 + u.shape[0] + v.shape[0]))

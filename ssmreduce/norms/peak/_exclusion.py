@@ -10,8 +10,11 @@ from ..._support.threads import for_each_part
 from ...errors import NonFiniteError
 from ...systems import DiagonalSSM
 from ._bracket import PeakGain
+from ._phases import phases
+from ._types import System
 
 _NOTHING = -(2**20)  # exponent of a matrix of zeros
+_SAMPLES, _SAMPLES_OF_A_STATE = 40, 4  # that a search takes, about
 
 
 def exclusion_budget(ssm: DiagonalSSM) -> int:
@@ -126,17 +129,15 @@ class ExclusionSearch:
     Attributes
     ----------
     arrays : tuple of ndarray
-        See `_search.peak_gain`.
+        Those of a `System`, for all systems.
     triangle : ndarray, shape (count,), float64
         Upper bound of the sum of the norms of D and of all partial fractions, wherever on the circle.
     """
 
     def __init__(self, systems: HostSystems) -> None:
-        from . import _bounds
-
         Lambda, B, C, D, reverse = systems
         (count, n, m), p = B.shape, D.shape[1]
-        self.count, halves = count, 1 if reverse is None else 2
+        self.count, self.halves = count, 1 if reverse is None else 2
         norms = np.linalg.norm(C, axis=1)
         E = F = C
         transposed = [np.swapaxes(C, 1, 2), np.zeros((count, 0, p), dtype=np.complex128)]
@@ -148,21 +149,29 @@ class ExclusionSearch:
         scale = np.linalg.norm(D, axis=(1, 2))
         triangle = scale + 2.0 * np.sum(weights * (1.0 + np.abs(Lambda)) / gaps, axis=1)
         self.triangle = triangle * (1.0 + 2.0**-50 * (n + m * p + 8))  # its own rounding
-        counts, anchors, angles, numbers = _bounds.phases(np.ascontiguousarray(Lambda), weights)
+        counts, anchors, angles, numbers = phases(Lambda, weights)
         E, F = (np.concatenate([x.real, x.imag], axis=2) for x in (E, F))
         arrays = (Lambda, gaps, counts, weights, B, E, F, D, scale, *transposed)
-        self.arrays = tuple(np.ascontiguousarray(a) for a in arrays)
-        self.anchors = anchors, angles, numbers, halves
+        self.arrays = tuple(np.require(a, requirements=("C", "W")) for a in arrays)  # one type for compiled code
+        self.anchors = anchors, angles, numbers
+
+    @property
+    def first(self) -> System:
+        """The first system."""
+        return System(*(array[0] for array in self.arrays))
 
     def run(self, rtol: float, budget: int, *, level: float = 0.0, threads: int | None = None) -> Found:
         """Bracket each peak gain to `rtol`; or, given a level, only find out whether the peak is above it."""
-        from . import _search
+        from ._effort import peak_gains
 
         found = np.empty((self.count, 7))
-        settings = float(rtol), budget, float(level)
+        arguments = self.arrays, self.anchors, self.halves, (float(rtol), budget, float(level))
+        n = self.arrays[0].shape[1]
+        search = peak_gains.chosen((*arguments, 0, 0, found), work=self.count * (_SAMPLES + _SAMPLES_OF_A_STATE * n))
 
         def part(start: int, stop: int) -> None:
-            _search.peak_gains(self.arrays, *self.anchors, *settings, start, stop, found)
+            with np.errstate(all="ignore"):  # where it runs as plain Python
+                search(*arguments, start, stop, found)
 
         for_each_part(part, self.count, threads)
         gain, upper, samples = found.T[:3]

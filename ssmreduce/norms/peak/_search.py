@@ -1,43 +1,72 @@
-"""Best-first search over the arcs of the unit circle that the phase exclusion of `_bounds` leaves open."""
+"""Best-first search over the arcs of the unit circle that phase exclusion leaves open."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._support.compiled import compiled
-from ._bounds import _UNBOUNDED, _UNIT, _largest_singular_value, _pop, _push, _respond, _transfer
+from ..._support.compiled import compiled, inlined
+from ._bounds import UNBOUNDED
 from ._circle import Point, proven_gain, turn
-from ._cover import _INTERVALS, _OPEN, _STORED, _USED, _anchor_split, _bound, _choose, _part, _set, _store, _tree
+from ._cover import (
+    INTERVALS,
+    OPEN,
+    STORED,
+    USED,
+    anchor_split,
+    bound,
+    choose,
+    new_tree,
+    part,
+    pop,
+    push,
+    set_interval,
+    store,
+)
+from ._sample import UNIT, sample, workspace
+from ._types import Anchors, Law, Sample, System, Tree, Work
 
 _LEVELS = 4
 _WIDEST = 0.3  # step (rad of phase) of the first parabola through a peak; the last one is a thousandth of it
-_SLOPE, _GAIN, _HIGHEST, _STUCK = 4, 5, 6, 7  # after its best point: slope and gain there, bounds that stand
+_SLOPE, _GAIN, _HIGHEST, _STUCK = (
+    4,
+    5,
+    6,
+    7,
+)  # of `state`, after its best point: slope and gain there, bounds that stand
+
+
+class Search(NamedTuple):
+    """A search under way: `sizes` are its counters (see `_cover`), `state` its best point and what stands of it."""
+
+    system: System
+    work: Work
+    tree: Tree
+    anchors: Anchors
+    law: Law
+    sizes: Any
+    state: Any
+
+
+class Aim(NamedTuple):
+    """When to stop: tolerance, samples, and a level, beside which nothing matters where it is positive."""
+
+    rtol: float
+    budget: int
+    level: float
 
 
 @compiled
-def _sample(point: Point, system: tuple, work: tuple, best: float) -> tuple[float, float, float, float]:
-    """Phase, slope, gain (-1 where only bounded) and an upper bound of the gain that includes rounding."""
-    poles, gaps, counts, weights, B, E, F, D, scale = system
-    phase, slope, total = _respond(point, poles, gaps, counts, weights, B, work[0], work[1])
-    _transfer(E, F, D, work)
-    gain, exact = _largest_singular_value(work[4], work[5], work[6], work[7], best)
-    p, m = D.shape
-    relative = 8.0 if p == 1 and m == 1 else 8.0 * (p + m) + p * m
-    error = ((4.0 * poles.shape[0] + 40.0) * total + 4.0 * scale) * _UNIT
-    return phase, slope, gain if exact else -1.0, gain * (1.0 + relative * _UNIT) + error
-
-
-@compiled
-def _polish(point: Point, step: float, levels: int, exactly: float, system: tuple, work: tuple) -> tuple[Point, int]:
+def _polish(point: Point, step: float, levels: int, exactly: float, system: System, work: Work) -> tuple[Point, int]:
     """Climb to the local peak near a sample by parabolas, each of the `levels` ten times narrower than the last.
 
     `exactly` is 0, or -1 where lower bounds of the gains of wide matrices will do.
     """
     shrinks, used = 0, 1
-    best = _sample(point, system, work, exactly)[2]
+    best = sample(point, system, work, exactly).gain
     for _ in range(24):
-        right = _sample(turn(point, step), system, work, exactly)[2]
-        left = _sample(turn(point, -step), system, work, exactly)[2]
+        right = sample(turn(point, step), system, work, exactly).gain
+        left = sample(turn(point, -step), system, work, exactly).gain
         bend = right * right - 2.0 * best * best + left * left
         if bend < 0.0:
             shift = 0.5 * step * (left * left - right * right) / bend
@@ -45,7 +74,7 @@ def _polish(point: Point, step: float, levels: int, exactly: float, system: tupl
         else:
             shift = step if right > left else -step
         there = turn(point, shift)
-        value = _sample(there, system, work, exactly)[2]
+        value = sample(there, system, work, exactly).gain
         used += 3
         if right > value and right > left:
             there, value, shift = turn(point, step), right, step
@@ -63,240 +92,206 @@ def _polish(point: Point, step: float, levels: int, exactly: float, system: tupl
     return point, used
 
 
-@compiled
-def _workspace(n: int, m: int, p: int) -> tuple:
-    small = min(p, m)
-    return (
-        np.empty((2 * n, m)),
-        np.empty((2 * n, m)),
-        np.empty((p, m)),
-        np.empty((p, m)),
-        np.empty((p, m), dtype=np.complex128),
-        np.empty((p, m), dtype=np.complex128),
-        np.empty((small, small), dtype=np.complex128),
-        np.full(small, 1.0 / math.sqrt(max(1, small)) + 0.0j),
-    )
-
-
-@compiled
-def _note(state: np.ndarray, point: Point, found: tuple) -> None:
+@inlined
+def _note(state: np.ndarray, point: Point, found: Sample) -> None:
     """Take a sample for the best one."""
     for j in range(4):
         state[j] = point[j]
-    state[_SLOPE], state[_GAIN] = found[1], found[2]
+    state[_SLOPE], state[_GAIN] = found.slope, found.gain
 
 
-@compiled
+@inlined
 def _best(state: np.ndarray) -> Point:
     return state[0], state[1], state[2], state[3]
 
 
-@compiled
-def _start(
-    system: tuple, work: tuple, tree: tuple, sizes: np.ndarray, state: np.ndarray, crowd: int, law: tuple
-) -> None:
+@inlined
+def _start(search: Search) -> None:
     """Sample z = 1 and z = -1, and open the half circle between them."""
+    tree, sizes, state = search.tree, search.sizes, search.state
     state[_SLOPE], state[_GAIN] = 1.0, -1.0
     for k in range(2):
         point = (1.0 - 2.0 * k, 0.0, 0.0, 0.0)
-        found = _sample(point, system, work, 0.0)
-        _store(k, point, found, tree[0], tree[1])
-        state[_HIGHEST] = max(state[_HIGHEST], found[3])
-        if found[2] > state[_GAIN]:
+        found = sample(point, search.system, search.work, 0.0)
+        store(k, point, found, tree)
+        state[_HIGHEST] = max(state[_HIGHEST], found.upper)
+        if found.gain > state[_GAIN]:
             _note(state, point, found)
-    _set(tree[2], 0, 0, 1, 0, crowd)
-    tree[3][0] = _bound(tree[1], 0, 1, *law)
-    sizes[_STORED], sizes[_INTERVALS], sizes[_USED] = 2, 1, 2
-    sizes[_OPEN] = _push(tree[4], tree[3], 0, 0)
+    set_interval(tree.intervals, 0, 0, 1, 0, search.anchors.poles.shape[0])
+    tree.keys[0] = bound(tree.values, 0, 1, search.law)
+    sizes[STORED], sizes[INTERVALS], sizes[USED] = 2, 1, 2
+    sizes[OPEN] = push(tree.heap, tree.keys, 0, 0)
 
 
-@compiled
-def _climb(
-    system: tuple,
-    work: tuple,
-    tree: tuple,
-    sizes: np.ndarray,
-    state: np.ndarray,
-    angles: np.ndarray,
-    levels: int,
-    law: tuple,
-) -> None:
+@inlined
+def _climb(search: Search, levels: int) -> None:
     """Polish the best sample and split whichever interval holds the peak."""
-    values, intervals = tree[1], tree[2]
+    tree, sizes, state = search.tree, search.sizes, search.state
     exactly = 0.0 if levels == _LEVELS else -1.0
-    point, spent = _polish(_best(state), _WIDEST / state[_SLOPE], levels, exactly, system, work)
-    found = _sample(point, system, work, 0.0)
-    sizes[_USED] += spent + 1
-    if found[2] < state[_GAIN]:  # rounding
-        return
-    _note(state, point, found)
-    state[_HIGHEST] = max(state[_HIGHEST], found[3])
-    for i in range(sizes[_INTERVALS]):
-        a, b, low, high = intervals[i]
-        if values[a, 0] < found[0] < values[b, 0]:
-            _store(sizes[_STORED], point, found, tree[0], values)
-            middle = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
-            _part(i, low, middle, middle, high, tree, sizes, law)
-            sizes[_OPEN] = 0
-            for j in range(sizes[_INTERVALS]):
-                sizes[_OPEN] = _push(tree[4], tree[3], sizes[_OPEN], j)
-            return
+    point, spent = _polish(_best(state), _WIDEST / state[_SLOPE], levels, exactly, search.system, search.work)
+    found = sample(point, search.system, search.work, 0.0)
+    sizes[USED] += spent + 1
+    if found.gain >= state[_GAIN]:  # else it is rounding
+        _note(state, point, found)
+        state[_HIGHEST] = max(state[_HIGHEST], found.upper)
+        for i in range(sizes[INTERVALS]):
+            a, b, low, high = tree.intervals[i]
+            if tree.values[a, 0] < found.phase < tree.values[b, 0]:
+                store(sizes[STORED], point, found, tree)
+                middle = anchor_split(search.anchors.angles, low, high, math.atan2(point[1], point[0]))
+                part(i, middle, middle, tree, sizes, search.law)
+                sizes[OPEN] = 0
+                for j in range(sizes[INTERVALS]):
+                    sizes[OPEN] = push(tree.heap, tree.keys, sizes[OPEN], j)
+                break
 
 
-@compiled
-def _split(
-    system: tuple,
-    work: tuple,
-    tree: tuple,
-    sizes: np.ndarray,
-    state: np.ndarray,
-    anchors: np.ndarray,
-    angles: np.ndarray,
-    least: float,
-    law: tuple,
-) -> bool:
+@inlined
+def _forget(top: int, found: Sample, middle: int, after: int, tree: Tree, sizes: np.ndarray, state: np.ndarray) -> None:
+    """What becomes of an interval whose sample fell on one of its ends."""
+    a, b, low, high = tree.intervals[top]
+    if middle >= 0:  # a pole angle at an end of the interval: forget it
+        left_of_it = found.phase <= tree.values[a, 0]
+        set_interval(tree.intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
+        sizes[OPEN] = push(tree.heap, tree.keys, sizes[OPEN], top)
+    else:  # an interval that double precision cannot split: its bound stands
+        state[_STUCK] = max(state[_STUCK], tree.keys[top])
+
+
+@inlined
+def _split(search: Search, least: float) -> bool:
     """Split the interval with the largest bound by a sample; whether that is the best one so far.
 
     Gains well below `least` are only bounded.
     """
-    points, values, intervals, keys, heap = tree
-    top = heap[0]
-    a, b, low, high = intervals[top]
-    point, middle, after = _choose(intervals[top], keys[top], tree, anchors, law[1])
-    found = _sample(point, system, work, least)
-    sizes[_USED] += 1
-    sizes[_OPEN] = _pop(heap, keys, sizes[_OPEN])
-    if not values[a, 0] < found[0] < values[b, 0]:
-        if middle >= 0:  # a pole angle at an end of the interval: forget it
-            left_of_it = found[0] <= values[a, 0]
-            _set(intervals, top, a, b, after if left_of_it else low, high if left_of_it else middle)
-            sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], top)
-        else:  # an interval that double precision cannot split: its bound stands
-            state[_STUCK] = max(state[_STUCK], keys[top])
-        return False
-    if middle < 0:
-        middle = after = _anchor_split(angles, low, high, math.atan2(point[1], point[0]))
-    _store(sizes[_STORED], point, found, points, values)
-    _part(top, low, middle, after, high, tree, sizes, law)
-    sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], top)
-    sizes[_OPEN] = _push(heap, keys, sizes[_OPEN], sizes[_INTERVALS] - 1)
-    if found[2] >= 0.0:
-        state[_HIGHEST] = max(state[_HIGHEST], found[3])
-    if found[2] > state[_GAIN] * (1.0 + 1e-14):
-        _note(state, point, found)
-        return True
-    return False
-
-
-@compiled
-def _prove(point: Point, system: tuple, outputs: tuple, work: tuple) -> float:
-    """Proven lower bound of the gain at a point."""
-    _sample(point, system, work, 0.0)
-    p, m = system[7].shape
-    if min(p, m) == 0:
-        return 0.0
-    if p == 1 and m == 1:
-        u, v = np.ones(1, dtype=np.complex128), np.ones(1, dtype=np.complex128)
+    tree, sizes, state, anchors = search.tree, search.sizes, search.state, search.anchors
+    top, better = tree.heap[0], False
+    a, b, low, high = tree.intervals[top]
+    point, middle, after = choose(top, tree, anchors.poles, search.law.halves)
+    found = sample(point, search.system, search.work, least)
+    sizes[USED] += 1
+    sizes[OPEN] = pop(tree.heap, tree.keys, sizes[OPEN])
+    if tree.values[a, 0] < found.phase < tree.values[b, 0]:
+        if middle < 0:
+            middle = after = anchor_split(anchors.angles, low, high, math.atan2(point[1], point[0]))
+        store(sizes[STORED], point, found, tree)
+        part(top, middle, after, tree, sizes, search.law)
+        sizes[OPEN] = push(tree.heap, tree.keys, sizes[OPEN], top)
+        sizes[OPEN] = push(tree.heap, tree.keys, sizes[OPEN], sizes[INTERVALS] - 1)
+        if found.gain >= 0.0:
+            state[_HIGHEST] = max(state[_HIGHEST], found.upper)
+        if found.gain > state[_GAIN] * (1.0 + 1e-14):
+            _note(state, point, found)
+            better = True
     else:
-        left, _, right = np.linalg.svd(work[4])
+        _forget(top, found, middle, after, tree, sizes, state)
+    return better
+
+
+@inlined
+def _is_done(key: float, state: np.ndarray, aim: Aim) -> bool:
+    """Whether the largest bound of an open interval leaves nothing to search for."""
+    gain = state[_GAIN]
+    if aim.level > 0.0:
+        done = key <= aim.level or gain > aim.level
+    else:
+        done = key <= max(gain * (1.0 + aim.rtol), state[_HIGHEST] * (1.0 + 0.25 * aim.rtol))
+    return done
+
+
+@inlined
+def _proven(point: Point, system: System, work: Work) -> float:
+    """Proven lower bound of the gain at a point."""
+    sample(point, system, work, 0.0)
+    p, m = system.D.shape
+    proven = 0.0
+    if p == 1 and m == 1:
+        u, v = np.full(1, 1.0 + 0.0j), np.full(1, 1.0 + 0.0j)
+        proven = proven_gain(point, system, u, v)
+    elif min(p, m) > 0:
+        left, _, right = np.linalg.svd(work.G)
         u, v = left[:, 0].copy(), np.conj(right[0])
-    return proven_gain(point, system[0], system[4], outputs[0], outputs[1], system[7], u, v)
+        proven = proven_gain(point, system, u, v)
+    return proven
+
+
+@inlined
+def _polished(search: Search, fresh: bool, levels: int) -> Point:
+    """The best point, polished to the last level where it is not yet so."""
+    best, poles = _best(search.state), search.law.poles
+    if poles > 0 and (fresh or levels < _LEVELS):
+        step = _WIDEST if fresh else _WIDEST * 0.1**levels
+        rest = _LEVELS if fresh else _LEVELS - levels
+        best, spent = _polish(best, step / search.state[_SLOPE], rest, 0.0, search.system, search.work)
+        search.sizes[USED] += spent
+    return best
+
+
+@inlined
+def _run(search: Search, aim: Aim) -> Point:
+    """Search until the bracket is as narrow as is aimed for; the point of the largest gain."""
+    tree, sizes, state = search.tree, search.sizes, search.state
+    _start(search)
+    fresh = search.law.poles > 0
+    levels = _LEVELS if aim.rtol < 1e-7 else _LEVELS // 2  # a peak that is not the last one need not be known exactly
+    while sizes[OPEN] > 0 and sizes[USED] < aim.budget:
+        key = tree.keys[tree.heap[0]]
+        if fresh and key < UNBOUNDED:
+            fresh = False
+            _climb(search, levels)
+        elif _is_done(key, state, aim):
+            break
+        elif _split(search, max(state[_GAIN], aim.level)):
+            fresh = True
+    return _polished(search, fresh, levels)
 
 
 @compiled
-def peak_gain(
-    system: tuple,
-    outputs: tuple,
-    anchors: np.ndarray,
-    angles: np.ndarray,
-    halves: int,
-    rtol: float,
-    budget: int,
-    level: float,
-) -> tuple[float, float, int, Point]:
+def peak_gain(system: System, anchors: Anchors, halves: int, aim: Aim) -> tuple[float, float, int, Point]:
     """Proven lower and upper bound of the peak gain, samples taken, and the point where the lower one is reached.
 
-    Parameters
-    ----------
-    system : tuple
-        poles (n,), 1 - abs(poles)**2 (n,), number of distinct poles that each state adds (0, 1, or 2 with its
-        conjugate), bounds of the norms of the terms (n,), B (n, m), E and F (p, 2 n) of `_transfer`, D (p, m) and its
-        Frobenius norm.
-    outputs : tuple
-        C and C_reverse, transposed, with the factor kappa / 2.
-    anchors, angles : ndarray, shape (k,)
-        Poles of the upper half plane in the order of their angles.
-    halves : int
-        2 for a bidirectional system, whose poles count twice, else 1.
-    level : float
-        Where positive, the search ends as soon as the upper bound is below it or the lower one above.
+    `halves` is 2 for a bidirectional system, whose poles count twice, else 1.
     """
-    n, m = system[4].shape
-    work, tree = _workspace(n, m, system[7].shape[0]), _tree(budget + 128)
-    keys, heap = tree[3], tree[4]
-    sizes, state = np.zeros(4, dtype=np.int64), np.zeros(8)
-    distinct = np.sum(system[2])
-    law = (halves * 2.0 * 48.0 * (distinct + 1) * _UNIT, halves)  # slack of the phase
-    _start(system, work, tree, sizes, state, anchors.shape[0], law)
-    fresh = distinct > 0
-    levels = _LEVELS if rtol < 1e-7 else _LEVELS // 2  # a peak that is not the last one need not be known exactly
-    while sizes[_OPEN] > 0 and sizes[_USED] < budget:
-        key, gain = keys[heap[0]], state[_GAIN]
-        if fresh and key < _UNBOUNDED:
-            fresh = False
-            _climb(system, work, tree, sizes, state, angles, levels, law)
-            continue
-        if level > 0.0 and (key <= level or gain > level):
-            break
-        if level <= 0.0 and key <= max(gain * (1.0 + rtol), state[_HIGHEST] * (1.0 + 0.25 * rtol)):
-            break
-        if _split(system, work, tree, sizes, state, anchors, angles, max(gain, level), law):
-            fresh = True
-    best = _best(state)
-    if distinct > 0 and (fresh or levels < _LEVELS):
-        step = _WIDEST if fresh else _WIDEST * 0.1**levels
-        best, spent = _polish(best, step / state[_SLOPE], _LEVELS if fresh else _LEVELS - levels, 0.0, system, work)
-        sizes[_USED] += spent
+    n, m = system.B.shape
+    poles = 0
+    for i in range(n):
+        poles += system.counts[i]
+    law = Law(halves * 2.0 * 48.0 * (poles + 1) * UNIT, halves, poles)
+    tree, sizes, state = new_tree(aim.budget + 128), np.zeros(4, dtype=np.int64), np.zeros(8)
+    search = Search(system, workspace(n, m, system.D.shape[0]), tree, anchors, law, sizes, state)
+    best = _run(search, aim)
     upper = max(state[_HIGHEST], state[_STUCK])
-    if sizes[_OPEN] > 0:
-        upper = max(upper, keys[heap[0]])
-    proven = _prove(best, system, outputs, work)
-    return proven, max(upper, proven), sizes[_USED], best
+    if sizes[OPEN] > 0:
+        upper = max(upper, tree.keys[tree.heap[0]])
+    proven = _proven(best, system, search.work)
+    return proven, max(upper, proven), sizes[USED], best
 
 
 @compiled
 def peak_gains(
-    arrays: tuple,
-    anchors: np.ndarray,
-    angles: np.ndarray,
-    numbers: np.ndarray,
-    halves: int,
-    rtol: float,
-    budget: int,
-    level: float,
-    start: int,
-    stop: int,
-    found: np.ndarray,
+    arrays: tuple, anchors: tuple, halves: int, aim: tuple, start: int, stop: int, found: np.ndarray
 ) -> None:
-    """`peak_gain` of the systems start ... stop - 1 of a batch; rows of `found` are gain, upper, samples, point (4)."""
-    poles, gaps, counts, weights, B, E, F, D, scale, C, C_reverse = arrays
+    """`peak_gain` of the systems start ... stop - 1 of a batch; rows of `found` are gain, upper, samples, point (4).
+
+    `arrays` and `aim` are the tuples that `System` and `Aim` stand for; `anchors` are those of `phases`.
+    """
+    every, (poles, angles, numbers) = System(*arrays), anchors
     for s in range(start, stop):
-        system = (poles[s], gaps[s], counts[s], weights[s], B[s], E[s], F[s], D[s], scale[s])
-        k = numbers[s]
-        gain, upper, used, point = peak_gain(
-            system, (C[s], C_reverse[s]), anchors[s, :k], angles[s, :k], halves, rtol, budget, level
+        system = System(
+            every.poles[s],
+            every.gaps[s],
+            every.counts[s],
+            every.weights[s],
+            every.B[s],
+            every.E[s],
+            every.F[s],
+            every.D[s],
+            every.scale[s],
+            every.C[s],
+            every.C_reverse[s],
         )
+        own = Anchors(poles[s, : numbers[s]], angles[s, : numbers[s]])
+        gain, upper, used, point = peak_gain(system, own, halves, Aim(*aim))
         found[s, 0], found[s, 1], found[s, 2] = gain, upper, used
         for j in range(4):
             found[s, 3 + j] = point[j]
-
-
-@compiled
-def response_at(arrays: tuple, point: np.ndarray) -> np.ndarray:
-    """Transfer matrix of the first system at one point of the circle."""
-    poles, gaps, counts, weights, B, E, F, D = arrays[:8]
-    work = _workspace(B.shape[1], B.shape[2], D.shape[1])
-    there = (point[0], point[1], point[2], point[3])
-    _respond(there, poles[0], gaps[0], counts[0], weights[0], B[0], work[0], work[1])
-    _transfer(E[0], F[0], D[0], work)
-    return work[4]

@@ -64,11 +64,11 @@ def wide_peak_gain(ssm: DiagonalSSM, rtol: float, budget: int) -> PeakGain | Non
 
 def proven_gain_at(ssm: DiagonalSSM, omega: float) -> float:
     """Proven lower bound of the gain of a single system at the point of the circle that is nearest to an angle."""
-    from . import _circle
+    from ._effort import direction
 
     systems, exponent = scaled(ssm)
     search = ExclusionSearch(systems)
-    point = np.array(_circle.direction(complex(np.cos(omega), np.sin(omega))))
+    point = np.array(direction(complex(np.cos(omega), np.sin(omega))))
     return float(np.ldexp(_Sample.at(search, point).proven(search), exponent[0]))
 
 
@@ -82,17 +82,16 @@ class _Sample:
 
     @classmethod
     def at(cls, search: ExclusionSearch, point: np.ndarray) -> "_Sample":
-        from . import _search
+        from ._plain import response_at
 
-        gain, u, v = largest_singular_triple(_search.response_at(search.arrays, point))
+        gain, u, v = largest_singular_triple(response_at(search.first, tuple(point)))
         return cls(gain, tuple(point), (u, v))
 
     def proven(self, search: ExclusionSearch) -> float:
         """Proven lower bound of the gain."""
-        from . import _circle
+        from ._effort import proven_gain
 
-        poles, B, D, C, reverse = (search.arrays[k][0] for k in (0, 4, 7, 9, 10))
-        return _circle.proven_gain(self.point, poles, B, C, reverse, D, *self.vectors)
+        return float(proven_gain(self.point, search.first, *self.vectors))
 
 
 class _SmallSystems:

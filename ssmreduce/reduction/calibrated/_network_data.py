@@ -88,19 +88,19 @@ def recorded(
 
 def kept_apart(batches: Sequence[Any], apart: float, seed: int) -> tuple[list[Any], list[Any]]:
     """Batches of the sequences to fit on, and of those kept apart, a random share of all."""
-    apart = share(apart, "apart")
+    part = share(apart, "apart")
     sizes = [sequences_in(batch) for batch in batches]
     total = sum(sizes)
-    count = round(apart * total)
+    count = round(part * total)
     if not 1 <= count < total:
         raise ShapeError(
-            f"{total} sequences cannot be split into those to fit on and {apart:.0%} kept apart: give more"
+            f"{total} sequences cannot be split into those to fit on and {part:.0%} kept apart: give more"
         )
-    apart = np.zeros(total, dtype=bool)
-    apart[np.random.default_rng(seed).permutation(total)[:count]] = True
+    is_held = np.zeros(total, dtype=bool)
+    is_held[np.random.default_rng(seed).permutation(total)[:count]] = True
     fit: list[Any] = []
     held: list[Any] = []
-    for batch, mine in zip(batches, np.split(apart, np.cumsum(sizes)[:-1]), strict=True):
+    for batch, mine in zip(batches, np.split(is_held, np.cumsum(sizes)[:-1]), strict=True):
         for chosen, target in ((~mine, fit), (mine, held)):
             if chosen.any():
                 target.append(take_sequences(batch, np.flatnonzero(chosen)))

@@ -14,9 +14,10 @@ from support.norm_oracles import (
 
 from ssmreduce._support.exact import two_product, two_sum
 from ssmreduce.errors import NonFiniteError, NotCausalError, OptionError, UnstableSystemError
-from ssmreduce.norms.peak._bounds import interval_bound, phases
+from ssmreduce.norms.peak._bounds import interval_bound
 from ssmreduce.norms.peak._circle import angle_between, direction, turn
 from ssmreduce.norms.peak._peak_gain import hinf_norm, peak_gain
+from ssmreduce.norms.peak._phases import phases
 from ssmreduce.responses._responses import frequency_response
 from ssmreduce.systems._systems import DiagonalSSM, conjugate_closed
 
