@@ -26,10 +26,11 @@ class S4DLayer(torch.nn.Module):
         """Map (batch, width, L), or (batch, L, width) where the layer is not `transposed`, to the same shape."""
         first = getattr(self, "transposed", True)
         v = (u.transpose(-1, -2) if first else u).to(self.D.dtype)
-        tensors = [self.D if name == "D" else getattr(self.kernel, name) for name in NAMES[:-1]]
-        systems = self.kernel.systems
-        if self.kernel._given is None and not self.kernel._forward_hooks and serves(v, None, tensors):
-            y = run_layer(v, tensors, systems)[0].to(u.dtype)
+        kernel = self.kernel
+        tensors = kernel._tensors()
+        tensors[NAMES.index("D")] = self.D
+        if kernel._given is None and not kernel._forward_hooks and serves(v, None, tensors):
+            y = run_layer(v, tensors, kernel.systems)[0].to(u.dtype)
         else:
             y = self._convolved(v).to(u.dtype)
         y = self._mapped(self._part("dropout", self._part("activation", y, torch.nn.functional.gelu)))
