@@ -13,9 +13,10 @@ from ._forwards import lru_deep, s4d_minimal, s5_digits, s5_flax
 from ._live import register_kinds
 from ._numpy import NumpyNetwork
 from ._protocol import RECORD, Gradients, Network, Pullback, network, register
+from ._recurrent import stepper
 from ._replace import replace_layers
 from ._selective import mixer_layer, replace_mixers, selective_mixers
-from ._stepper import Stepper, stepper
+from ._stepper import Stepper
 from ._torch import TorchNetwork
 from ._walk import Visit, call_network, evaluating, walk
 

@@ -10,7 +10,8 @@ from .._support.arguments import require_path
 from .._support.whole import write_whole
 from ..errors import NonFiniteError, OptionError
 from ._program import Operation, Program
-from ._stepper import encoded, require_torch
+from ._recurrent import require_torch
+from ._stepper import encoded
 
 _NUMBERS_A_LINE = 8
 _LOOP = "    for (int i = 0; i < n; i++) {\n%s    }\n"

@@ -7,7 +7,7 @@ from .._support.arguments import positive_integer, require_path
 from .._support.whole import write_whole
 from ..errors import NotRepresentableError, OptionError, UnknownNameError
 from ._program import Program
-from ._stepper import require_torch
+from ._recurrent import require_torch
 
 FORMS = ("step", "blocks", "scan")
 

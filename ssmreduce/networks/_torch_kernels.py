@@ -170,8 +170,7 @@ class _Packed:
             for value in (ssm.Lambda, ssm.B, ssm.C, ssm.C_reverse, ssm.D)
         ]
         kind = np.result_type(real, np.complex64)
-        *halves, D = (None if a is None else a.astype(real if a.dtype.kind == "f" else kind) for a in arrays)
-        return Layer(*halves, D)
+        return Layer(*[None if a is None else a.astype(real if a.dtype.kind == "f" else kind) for a in arrays])
 
     def fits(self, layer: list[torch.Tensor]) -> bool:
         """Whether these tensors are those that it was made of, with the same values."""

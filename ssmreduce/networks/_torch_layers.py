@@ -229,7 +229,10 @@ class SSMLayer(torch.nn.Module):
         ):
             return None
         whole = [functorch.get_unwrapped(t).movedim(functorch.maybe_get_bdim(t), 0) for t in given]
-        if any(map(functorch.is_functorch_wrapped_tensor, [*whole, *self._tensors()])):
+        tensors = self._tensors()
+        if any(map(functorch.is_functorch_wrapped_tensor, [*whole, *tensors])) or self._given is not None:
+            return None
+        if not serves(whole[0], None if state is None else whole[1], tensors):
             return None
         with torch._C._DisableFuncTorch():  # nothing here is mapped any more, and each operation would ask
             y, last = self.run(whole[0], None if state is None else whole[1], carry=carry)

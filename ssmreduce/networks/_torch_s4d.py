@@ -21,15 +21,17 @@ class S4DLayer(torch.nn.Module):
 
     kernel: KernelLayer
     D: torch.Tensor
+    output_linear: Any
 
     def forward(self, u: torch.Tensor, **ignored: Any) -> tuple[torch.Tensor, None]:
         """Map (batch, width, L), or (batch, L, width) where the layer is not `transposed`, to the same shape."""
         first = getattr(self, "transposed", True)
         v = (u.transpose(-1, -2) if first else u).to(self.D.dtype)
-        tensors = [self.D if name == "D" else getattr(self.kernel, name) for name in NAMES[:-1]]
-        systems = self.kernel.systems
-        if self.kernel._given is None and not self.kernel._forward_hooks and serves(v, None, tensors):
-            y = run_layer(v, tensors, systems)[0].to(u.dtype)
+        kernel = self.kernel
+        tensors = kernel._tensors()
+        tensors[NAMES.index("D")] = self.D
+        if kernel._given is None and not kernel._forward_hooks and serves(v, None, tensors):
+            y = run_layer(v, tensors, kernel.systems)[0].to(u.dtype)
         else:
             y = self._convolved(v).to(u.dtype)
         y = self._mapped(self._part("dropout", self._part("activation", y, torch.nn.functional.gelu)))
@@ -50,6 +52,7 @@ class S4DLayer(torch.nn.Module):
 
     def _mapped(self, y: torch.Tensor) -> torch.Tensor:
         """The output map: a convolution of length 1 is a matrix product."""
+        convolution: Any
         convolution, *rest = self.output_linear if isinstance(self.output_linear, torch.nn.Sequential) else [None]
         pointwise = isinstance(convolution, torch.nn.Conv1d) and convolution.kernel_size == (1,)
         if not pointwise or len(rest) != 1 or not isinstance(rest[0], torch.nn.GLU) or rest[0].dim not in (-2, 1):
@@ -57,7 +60,7 @@ class S4DLayer(torch.nn.Module):
         return torch.nn.functional.glu(torch.nn.functional.linear(y, convolution.weight[..., 0], convolution.bias), -1)
 
 
-def whole_layer(old: torch.nn.Module) -> torch.nn.Module:
+def whole_layer(old: Any) -> Any:
     """The same as an `S4DLayer` where it has the parts of one and computes what it does, in both modes; else itself."""
     if set(old._modules) - _PARTS or "output_linear" not in old._modules or "D" not in old._parameters:
         return old
@@ -80,4 +83,5 @@ def _same(old: torch.nn.Module, new: torch.nn.Module, u: torch.Tensor) -> bool:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             found.append(layer(u)[0])
-    return torch.allclose(*found, rtol=0, atol=_TOLERANCE * float(found[0].abs().max()))
+    ours, theirs = found
+    return torch.allclose(ours, theirs, rtol=0, atol=_TOLERANCE * float(ours.abs().max()))

@@ -8,6 +8,7 @@ import torch
 
 from .._support.arguments import positive_integer
 from ..errors import EvaluationError, NotCausalError, NotRepresentableError
+from ._capture import _unmapped
 from ._program import Program
 from ._stepper import CompiledStepper, Stepper
 from ._torch import TorchNetwork
@@ -140,8 +141,13 @@ class LayerStepper(Stepper):
 
     def _run_on(self, k: int, layer: SSMLayer) -> Any:
         def run(u: torch.Tensor, state: Any = None, *, carry: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-            y, self._carried[k] = SSMLayer.run(layer, u, self._carried[k], carry=True)  # type: ignore[assignment]
-            return y, self._carried[k]
+            y, last = SSMLayer.run(layer, _unmapped(u), self._carried[k], carry=True)
+            assert last is not None
+            self._carried[k] = last
+            functorch = torch._C._functorch
+            if functorch.is_batchedtensor(u):  # by torch.vmap, as in s5-pytorch
+                y = functorch._add_batch_dim(y, 0, functorch.maybe_get_level(u))
+            return y, last
 
         return run
 

@@ -14,7 +14,7 @@ import torch_networks  # noqa: E402
 
 from ssmreduce.networks._stepper import CompiledStepper  # noqa: E402
 from ssmreduce.networks._torch_layers import SSMLayer  # noqa: E402
-from ssmreduce.networks._torch_stepper import LayerStepper, module_program  # noqa: E402
+from ssmreduce.networks._torch_stepper import LayerStepper, module_program, prepared  # noqa: E402
 
 NETWORKS = {
     "s5": torch_networks.s5_digits,
@@ -141,6 +141,12 @@ def test_unknown_operations_run_layer_by_layer(rng):
     u = signal(rng, 3, 20, 3)
     assert_near(step.run(u), whole(module, u), 5e-6)
     assert_near(module(torch.from_numpy(u)).detach(), whole(module, u), 5e-6)
+
+
+def test_layers_that_are_called_in_vmap_run_layer_by_layer_too(rng):
+    module, width = prepared(s5_pytorch(), None)
+    u = signal(rng, 2, 10, width)
+    assert_near(LayerStepper(module, width, 2).run(u), whole(module, u), 5e-6)
 
 
 def test_threads_take_turns_and_forks_do_not_mix(rng):

@@ -93,9 +93,7 @@ def kept_apart(batches: Sequence[Any], apart: float, seed: int) -> tuple[list[An
     total = sum(sizes)
     count = round(part * total)
     if not 1 <= count < total:
-        raise ShapeError(
-            f"{total} sequences cannot be split into those to fit on and {part:.0%} kept apart: give more"
-        )
+        raise ShapeError(f"{total} sequences cannot be split into those to fit on and {part:.0%} kept apart: give more")
     is_held = np.zeros(total, dtype=bool)
     is_held[np.random.default_rng(seed).permutation(total)[:count]] = True
     fit: list[Any] = []
