@@ -370,7 +370,7 @@ def _largest(array: np.ndarray) -> float:
     return max(float(max(part.max(), -part.min())) for part in parts)
 
 
-def _is_count(value: float) -> bool:
+def _is_count(value: Any) -> bool:
     return 0 <= value < 2**63 and value == int(value)  # neither infinite nor NaN
 
 

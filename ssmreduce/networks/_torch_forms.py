@@ -119,10 +119,10 @@ def module_form(network: Any, form: str, length: int | None, width: int | None) 
 
     program = module_program(network, width)
     if form == "step":
-        made: torch.nn.Module = StepModule(program)
-        made(torch.zeros(1, program.width), made.initial_state())
-    else:
-        assert length is not None
-        made = BlockModule(program, length)
-        made(torch.zeros(1, length, program.width))  # makes the constants
-    return made.eval()
+        step = StepModule(program)
+        step(torch.zeros(1, program.width), step.initial_state())
+        return step.eval()
+    assert length is not None
+    blocks = BlockModule(program, length)
+    blocks(torch.zeros(1, length, program.width))  # makes the constants
+    return blocks.eval()
