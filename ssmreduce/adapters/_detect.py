@@ -128,7 +128,7 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
         raise AdapterError(
             f"the adapter {adapter.name} recognises no layer among the {len(params)} tensors{suggestion}"
         )
-    layers = one_copy(layers, root, lambda name: adapter.sizes(params, name))
+    layers = one_copy(layers, root, lambda name: _shapes(adapter, params, name))
     for name in layers:
         adapter.check(params, name)
     if gaps := missing_layers(params, layers):
@@ -136,6 +136,11 @@ def _layers(adapter: Adapter, params: Mapping[str, Any], claims: Claims, root: s
         said = printable(f"layers seem to be missing: {'; '.join(gaps[:3])}{more}")
         warnings.warn(said, CheckpointWarning, stacklevel=2)
     return tuple(layers)
+
+
+def _shapes(adapter: Adapter, params: Mapping[str, Any], name: str) -> dict[str, tuple[int, ...]]:
+    """Names, without that of the layer, and shapes of the arrays of a layer."""
+    return {key.removeprefix(name): params[key].shape for key in adapter.keys(params, name)}
 
 
 def _suggestion(params: Mapping[str, Any], claims: Claims) -> str:

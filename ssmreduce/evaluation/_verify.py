@@ -99,9 +99,7 @@ class _Reading:
 _Change = Callable[[_Reading], _Reading]
 
 
-def verify(
-    model: Any, u: Any, y: Any, *, layer: str | None = None, rtol: float = 1e-3, changes: int = 3
-) -> Verification:
+def verify(obj: Any, u: Any, y: Any, *, layer: str | None = None, rtol: float = 1e-3, changes: int = 3) -> Verification:
     """Compare a layer, or a network, with a recorded output of the original, and look for what would fit.
 
     What a file cannot tell (``conj_sym``, the discretisation, which way round a square matrix is stored) makes another
@@ -110,7 +108,7 @@ def verify(
 
     Parameters
     ----------
-    model : SSMModel or Network
+    obj : SSMModel or Network
         As it was read. A network (or a live module) runs with the other readings of its `Network.model` in place.
     u : array, shape (..., L, inputs)
         What went into the layer; of a network, a batch.
@@ -165,19 +163,19 @@ def verify(
     y = as_double(numbers_of(y, "y"), complex_=False, name="y")
     if not np.any(y):
         raise OptionError("y is 0 everywhere and cannot tell one model from another; record an output of a rich input")
-    if isinstance(model, SSMModel):
-        base, what = model, _layer_of(model, layer)
+    if isinstance(obj, SSMModel):
+        base, what = obj, _layer_of(obj, layer)
         layers: tuple[str, ...] = (what,)
         output = partial(_layer_output, name=what, u=as_double(numbers_of(u, "u"), complex_=False, name="u"))
     else:
-        net = network(model)
+        net = network(obj)
         base, what, layers, output = net.model, "network", net.model.layers, partial(_network_output, net=net, batch=u)
     _require_as_read(base, layers)
     as_read = _Reading(base, base.adapter.strict_reverse)
     error = _error(output(as_read), y)
     tried: list[Alternative] = []
     for count in range(1, changes + 1) if error > rtol else ():
-        tried += _tried(as_read, _axes(as_read, layers, isinstance(model, SSMModel)), count, output, y)
+        tried += _tried(as_read, _axes(as_read, layers, isinstance(obj, SSMModel)), count, output, y)
         if any(other.error <= rtol for other in tried):
             break
     tried.sort(key=lambda other: other.error)

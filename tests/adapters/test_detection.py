@@ -49,8 +49,8 @@ def test_no_other_family_claims_a_layer(name, rng):
 
 def test_every_family_looks_at_a_checkpoint_once(rng, monkeypatch):
     looked = []
-    for cls in families().values():
-        monkeypatch.setattr(cls, "find", lambda params, cls=cls, find=cls.find: looked.append(cls.name) or find(params))
+    for cls, find in [(cls, cls.find) for cls in families().values()]:
+        monkeypatch.setattr(cls, "find", lambda params, cls=cls, find=find: looked.append(cls.name) or find(params))
     sr.read(CASES["lru"].params(rng))
     assert sorted(looked) == sorted(families())
 

@@ -443,7 +443,7 @@ def test_ten_lines_without_restore(tmp_path):
 def test_the_model_card_holds_no_control_characters(tmp_path):
     from ssmreduce.networks._card import model_card
 
-    description = {"layers": {"a|b\x1b[2J\n# c": {"counts": [3]}}}
+    description = {"framework": "torch", "layers": {"a|b\x1b[2J\n# c": {"counts": [3]}}}
     text = model_card("Net", description, {"no\x9bte": "x\x07\n- y"})
     assert "| `a\\|b\\x1b[2J\\n# c` |  | 3 |" in text
     assert all(c.isprintable() or c == "\n" for c in text)

@@ -166,9 +166,12 @@ def test_data_are_held_apart():
     assert (used, apart) == ([1, 2], [3])
     used, apart = split_batches([{"input_ids": torch.arange(4)}], 0.5)
     assert apart[0]["input_ids"].tolist() == [2, 3]
-    for batches, held in (([torch.arange(1)], 0.5), ([], 0.5), ([1, 2], 0.0)):
-        with pytest.raises(SelectionError):
-            split_batches(batches, held)
+    with pytest.raises(SelectionError, match="too few"):
+        split_batches([torch.arange(1)], 0.5)
+    with pytest.raises(ArgumentError, match="batches is empty"):
+        split_batches([], 0.5)
+    with pytest.raises(OptionError, match="held"):
+        split_batches([1, 2], 0.0)
 
 
 def test_bad_calls_are_named():
