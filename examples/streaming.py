@@ -19,7 +19,8 @@ def main() -> None:
     """Print how the answer settles, what a step takes, and that a saved state goes on alike."""
     module = s5_digits()
     model = sr.network(module).model
-    small = sr.replace_layers(module, sr.reduce(model, ratio=0.5))
+    orders = {name: order // 2 for name, order in model.orders.items()}
+    small = sr.replace_layers(module, sr.reduce(model, orders))
     with np.load(TEST) as data:
         x, labels = data["x_test"].astype(np.float32), data["y_test"]
 
