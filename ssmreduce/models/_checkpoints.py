@@ -285,6 +285,8 @@ def _write(path: str | os.PathLike, kind: str, prepare: Callable[[], "_Writing"]
     except (SSMReduceError, OSError, MemoryError):
         raise
     except Exception as error:  # what a library says of a leaf
+        if isinstance(error.__context__, KeyboardInterrupt):  # PyTorch's writer puts an error of its own in its place
+            raise error.__context__ from None
         raise CheckpointFormatError(f"a {kind} file cannot hold these parameters: {error}") from error
 
 

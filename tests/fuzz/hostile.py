@@ -146,12 +146,15 @@ def stopped(folder, suffix, number, seconds):
     with at_work(path, 1, ENDLESS) as (process, heard):
         heard.recv()
         time.sleep(seconds)
-        os.kill(process.pid, number)
-        process.join()
+        while process.is_alive():  # Python ignores an interrupt that comes in a destructor: then another one
+            os.kill(process.pid, number)
+            process.join(2)
         if number == signal.SIGINT and process.exitcode != 9:
-            return f"it ended with {process.exitcode}"
+            return f"it ended with {process.exitcode} and {list(everything(heard))}"
     left = [entry for entry in folder.iterdir() if entry != path]
     if any(not is_leftover(entry) for entry in left) or (left and number != signal.SIGKILL):
+        for entry in left:
+            entry.unlink()
         return f"{left[0].name} was left"
     for entry in left:
         try:
