@@ -73,7 +73,7 @@ def _tails(names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def missing_layers(params: Mapping[str, Any], layers: Sequence[str]) -> list[str]:
-    """What the numbering of the layers lacks, in words: numbers of which there is nothing, or only some tensors.
+    """Gaps in the numbering of the layers, as text: numbers without tensors, or with only some of them.
 
     A number below which there is something else (attention between state-space layers, say) is no gap, nor is every
     second number where the layers are numbered themselves: a sequence of layers and activations.

@@ -14,7 +14,7 @@ from ._jax_network import JaxNetwork
 from ._protocol import RECORD
 
 _PARAMETERS = ("log_rate", "angle", "B", "C", "C_reverse", "D")
-_TOLD = ("unit", "side", "owner")  # arrays of a layer that are none of the live object's
+_TOLD = ("unit", "side", "owner")  # arrays of a layer that the live object does not have
 
 
 def describe(net: JaxNetwork, live: Any) -> dict[str, Any]:

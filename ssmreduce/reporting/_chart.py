@@ -69,7 +69,7 @@ def _power(exponent: int) -> str:
 def chart(
     lines: Sequence[Line], *, about: str, xlabel: str, ylabel: str, x_log: bool = False, y_log: bool = False
 ) -> Html:
-    """A chart with a list of its lines; `about` says in words what a reader without eyes needs."""
+    """A chart with a list of its lines; `about` describes it for screen readers."""
     drawn = [(line, *_clean(line, x_log, y_log)) for line in lines]
     xs = np.concatenate([x for _, x, _ in drawn])
     ys = np.concatenate(
